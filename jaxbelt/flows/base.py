@@ -1,0 +1,105 @@
+"""What every flow is: a conservative, positive map that advances f by dt, and the account of what it moved."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.custom_batching import custom_vmap
+
+from jaxbelt.coefficients import evaluate
+
+__all__ = ["Flow", "flow", "wall_value", "any_in_batch", "max_in_batch", "add_budgets", "positive_scale"]
+
+
+class Flow:
+    """Abstract. A flow is a frozen dataclass (a pytree) of arrays on faces or cells, in two stages:
+
+    prepare(grid, dt) -> state      factors and tables; called once an interval where the flow is `steady`
+    advance(grid, state, f, t, dt) -> (f, budget)
+        budget: dict of scalars, the content gained in this step: "<axis>.lower" and "<axis>.upper" through the walls,
+        "source", "loss" (negative). An int entry "fault" is 0, or the code of what went wrong.
+
+    `steady` (static) says that the coefficients are constant inside an interval. dt may be traced.
+    """
+
+    steady: bool
+
+    def prepare(self, grid, dt) -> Any:
+        raise TypeError(f"{type(self).__name__} must define prepare")
+
+    def advance(self, grid, state, f, t, dt):
+        raise TypeError(f"{type(self).__name__} must define advance")
+
+
+def flow(cls):
+    """Class decorator for flows: frozen keyword dataclass, registered as a pytree; `static()` fields are structure."""
+    cls = dataclasses.dataclass(frozen=True, kw_only=True)(cls)
+    fields = dataclasses.fields(cls)
+    return jax.tree_util.register_dataclass(
+        cls,
+        data_fields=[f.name for f in fields if not f.metadata.get("static")],
+        meta_fields=[f.name for f in fields if f.metadata.get("static")],
+    )
+
+
+def wall_value(coefficient, t, grid, axis):
+    """The value outside a wall of `axis` at a moment, shaped to broadcast against one row of f (length 1 along `axis`).
+
+    coefficient: a number, an array over the other axes, or a callable of (t, *coordinates of the other axes).
+    """
+    k = grid.index(axis)
+    others = [np.squeeze(c, axis=k) for i, c in enumerate(grid.mesh()) if i != k]
+    value = evaluate(coefficient, t, *others)
+    value = jnp.broadcast_to(value, (1,) * (grid.ndim - 1 - value.ndim) + value.shape)
+    return jnp.expand_dims(value, k)
+
+
+@custom_vmap
+def any_in_batch(flags):
+    """any(flags), common to a vmapped batch, so that a `lax.cond` on it stays a branch under `vmap`."""
+    return jnp.any(flags)
+
+
+@any_in_batch.def_vmap
+def _any_rule(size, batched, flags):
+    return any_in_batch(jnp.any(flags, axis=0)), False
+
+
+@custom_vmap
+def max_in_batch(value):
+    """max(value), common to a vmapped batch (a substep count, for instance)."""
+    return jnp.max(value)
+
+
+@max_in_batch.def_vmap
+def _max_rule(size, batched, value):
+    return max_in_batch(jnp.max(value, axis=0)), False
+
+
+def add_budgets(a: dict, b: dict) -> dict:
+    """Sum of two budgets; `fault` keeps the larger code."""
+    out = dict(a)
+    for key, value in b.items():
+        if key not in out:
+            out[key] = value
+        else:
+            out[key] = jnp.maximum(out[key], value) if key == "fault" else out[key] + value
+    return out
+
+
+def positive_scale(f, mean, axes):
+    """Scale f toward its (non-negative) mean over `axes` by the smallest amount that leaves nothing negative.
+
+    f' = m + (f - m) m/(m - min f): content-preserving, identity where min f >= 0. Safe to differentiate.
+    """
+    low = jnp.min(f, axis=axes, keepdims=True)
+    bad = low < 0
+    room = jnp.where(bad, mean - low, 1.0)
+    # a few ulp less than the exact factor, so that rounding cannot leave a negative cell
+    eps = jnp.asarray(8 * np.finfo(f.dtype).eps, f.dtype)
+    scale = jnp.where(bad, jnp.maximum(mean, 0.0) / room * (1 - eps), 1.0)
+    return jnp.where(bad, mean + (f - mean) * scale, f)
