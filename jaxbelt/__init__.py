@@ -1,0 +1,54 @@
+"""jaxbelt: differentiable Fokker-Planck equations of radiation belts and dipole plasmas, in JAX.
+
+    import jaxbelt as jb
+    from jaxbelt import drift_diffusion as dd
+
+Importing changes no configuration. Call `jb.enable_x64()` first: the equations are made for double precision.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+# eager, because these functions share their module's name: a later import of the module must not hide them
+from jaxbelt.solve import Problem, Result, Solution, make_problem, solve
+
+__version__ = "0.1.0"
+
+# public name -> module that defines it; loaded at first use, so that importing jaxbelt stays light
+_HOME = {
+    "Axis": "grid", "Grid": "grid",
+    "Series": "coefficients", "Time": "coefficients", "evaluate": "coefficients", "function": "coefficients",
+    "parameters": "coefficients", "static": "coefficients", "is_steady": "coefficients",
+    "run": "run", "resume": "run", "load": "io",
+}
+_MODULES = {
+    "drift_diffusion": "equations.drift_diffusion",
+    "constants": "constants", "flows": "flows", "linear": "linear", "plot": "plot",
+    "dipole": "physics.dipole", "drivers": "physics.drivers", "losses": "physics.losses",
+    "radial_diffusion": "physics.radial_diffusion",
+}
+
+__all__ = ["__version__", "enable_x64", "Problem", "Result", "Solution", "make_problem", "solve", *_HOME, *_MODULES]
+
+
+def enable_x64() -> None:
+    """Switch JAX to double precision; call it before any array is made."""
+    import jax
+
+    jax.config.update("jax_enable_x64", True)
+
+
+def __getattr__(name):
+    if name in _MODULES:
+        value = importlib.import_module(f"jaxbelt.{_MODULES[name]}")
+    elif name in _HOME:
+        value = getattr(importlib.import_module(f"jaxbelt.{_HOME[name]}"), name)
+    else:
+        raise AttributeError(f"module 'jaxbelt' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__():
+    return sorted(__all__)

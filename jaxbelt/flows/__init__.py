@@ -1,0 +1,10 @@
+"""Flows: conservative, positive maps that advance f by dt. No physics in here."""
+
+from jaxbelt.flows.base import Flow, flow
+from jaxbelt.flows.diffusion import LineDiffusion
+from jaxbelt.flows.reaction import Mixing, Reaction
+from jaxbelt.flows.rotation import Rotation
+from jaxbelt.flows.sheared import Sheared
+from jaxbelt.flows.transport import Transport
+
+__all__ = ["Flow", "flow", "LineDiffusion", "Mixing", "Reaction", "Rotation", "Sheared", "Transport"]

@@ -1,0 +1,325 @@
+"""The (L, phi) drift-diffusion equation of drift-phase-resolved radiation belts (Lejosne & Albert 2023, Eq. 27).
+
+    dF/dt + Ldot F_L + phidot F_phi = L^2 d_L[ (D_LL F_L + D_Lphi F_phi)/L^2 ] + d_phi[ D_Lphi F_L + D_phiphi F_phi ] + S - F/tau
+
+F(t, L, phi): phase space density at fixed first and second invariants, per unit Euler-potential surface (measure dL dphi/L^2).
+The drift comes from a Hamiltonian H(L, phi, t) = T/q + U and is divergence-free in that measure. With one axis this is the
+radial diffusion equation (Eq. 7). Units: t, dt in seconds; D in 1/day; lifetimes in days; sources in F per day.
+phi = 0 at midnight, eastward [rad]; MLT = 12 phi/pi hours.
+
+As flows: exact rings for H0(L) and D_phiphi(L); WENO5-Z transport for H1(L, phi, t); line solves in L for D_LL with loss and
+source on their diagonal; a full tensor (Selling stencil) where D_Lphi is given.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxbelt.coefficients import Time, evaluate, is_steady, jumps, parameters
+from jaxbelt.constants import EARTH
+from jaxbelt.flows import LineDiffusion, Reaction, Rotation, Transport
+from jaxbelt.flows.transport import rate as courant_rate
+from jaxbelt.flows.weights import line_conductances
+from jaxbelt.grid import Axis, Grid
+from jaxbelt.physics.drift import Wave, perturbation, rotation_rate, streams, velocity_stream
+from jaxbelt.physics.losses import rate as loss_rate
+from jaxbelt.solve import make_problem
+
+__all__ = ["Parameters", "Wave", "flows", "grid", "problem"]
+
+DAY = 86400.0
+_SAMPLES = 64              # moments at which a problem is checked and planned when it is built
+_MARGIN = 1.25             # the planned drift speed over the fastest one found
+_LINES_LIMIT = 10.0        # conductance * dt/V up to which the tensor is split into lines
+
+
+@parameters
+class Parameters:
+    """What can be fitted or swept. Every entry: a number, an array on the grid, a `Series`, or a callable of (t, L[, phi]).
+
+    dll: D_LL [1/day]; dlphi: D_Lphi = D_phiL [rad/day]; dphiphi: D_phiphi [rad^2/day]; None: absent.
+    kinetic: T/q [V], callable of (t, L) (`dipole.KineticEnergy`) or (n_L + 1, 1) on L faces.
+    potential: U [V], callable of (t, L, phi), or an array on corners (n_L + 1, n_phi), corner j at phi = 2 pi (j+1)/n_phi.
+    waves: tuple of `Wave`. phidot [rad/s] and ldot [1/s]: drift given directly; phidot(L) may stand alone.
+    lifetime [day]; source [F/day], >= 0. planet: B_E, R_E for the drift of H.
+    """
+
+    dll: Any = None
+    dlphi: Any = None
+    dphiphi: Any = None
+    kinetic: Any = None
+    potential: Any = None
+    waves: tuple = ()
+    phidot: Any = None
+    ldot: Any = None
+    lifetime: Any = None
+    source: Any = None
+    planet: Any = EARTH
+
+
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+    """Static: kinds of the walls, the fastest drift [1/s] and the largest cross-diffusion rate [1/s] the run is planned for."""
+
+    inner: str
+    outer: str
+    drift: float = 0.0
+    tensor: float = 0.0
+
+
+def grid(L=(2.0, 7.0), cells=(200, 128), *, spacing="log", faces=None) -> Grid:
+    """Cells in L (and phi): `cells=(n_L, n_phi)`, or `cells=n_L` for the radial equation.
+
+    L: inner and outer wall, >= 1. spacing of the L faces: "log" (uniform in ln L), "linear", "inverse" (uniform in 1/L);
+    or give `faces` themselves. The volume of a cell is (1/L_lower - 1/L_upper) dphi exactly.
+    """
+    cells = tuple(np.atleast_1d(cells).tolist())
+    if len(cells) not in (1, 2) or any(int(n) != n or n < 2 for n in cells):
+        raise ValueError(f"cells: needs (n_L, n_phi) or n_L, whole numbers of at least 2, got {cells}")
+    if faces is None:
+        lo, hi = (float(x) for x in L)
+        if not (math.isfinite(lo) and math.isfinite(hi) and lo < hi):
+            raise ValueError(f"L: needs (inner, outer) with inner < outer, got ({lo:g}, {hi:g})")
+        if lo < 1.0:
+            raise ValueError(f"L: the inner wall must be at least 1 (the planet's surface), got {lo:g}")
+        s = np.linspace(0.0, 1.0, int(cells[0]) + 1)
+        match spacing:
+            case "log":
+                faces = lo * (hi / lo) ** s
+            case "linear":
+                faces = lo + (hi - lo) * s
+            case "inverse":
+                faces = 1.0 / (1.0 / lo + (1.0 / hi - 1.0 / lo) * s)
+            case _:
+                raise ValueError(f"spacing: {spacing!r} is unknown; use 'log', 'linear' or 'inverse'")
+        faces[0], faces[-1] = lo, hi
+    else:
+        faces, spacing = np.asarray(faces, dtype=float), "given"
+        if faces.ndim == 1 and faces.size and faces[0] < 1.0:
+            raise ValueError(f"L: the inner wall must be at least 1 (the planet's surface), got {faces[0]:g}")
+        if faces.shape != (int(cells[0]) + 1,):
+            raise ValueError(f"faces: {int(cells[0])} cells in L need {int(cells[0]) + 1} faces, got shape {faces.shape}")
+        if np.any(np.diff(faces) <= 0):
+            raise ValueError(f"L: faces must increase, but {faces[1:][np.diff(faces) <= 0][0]:g} does not")
+    a, b = faces[:-1], faces[1:]
+    centers = {"log": np.sqrt(a * b), "inverse": 2.0 * a * b / (a + b)}.get(spacing, 0.5 * (a + b))
+    axes = [Axis.cells("L", faces, measure=(b - a) / (a * b), centers=centers, long_name="L of the field line (Euler)")]
+    if len(cells) == 2:
+        n = int(cells[1])
+        axes.append(Axis.cells("phi", 2 * np.pi * np.arange(n + 1) / n, unit="rad", measure=np.full(n, 2 * np.pi / n),
+                               periodic=True, long_name="magnetic longitude, eastward from midnight"))
+    return Grid(tuple(axes))
+
+
+def problem(grid: Grid, parameters: Parameters, *, inner="no flux", outer="no flux", epoch=None, planet=None):
+    """The problem to solve. inner, outer: "no flux", "open", or the value of F outside the wall.
+
+    A value is a number, an array over phi, a `Series` or a `jb.function` of (t[, phi]). "open": what drifts out leaves, what
+    drifts in is vacuum, nothing diffuses through. epoch: the date of t = 0.
+    Raises ValueError where a coefficient is negative or not finite, the tensor is not positive semi-definite (within 1 % it is
+    projected, with a warning), given Ldot and phidot are divergent, or the drift crosses a no-flux wall.
+    """
+    if planet is not None:
+        parameters = parameters.replace(planet=planet)
+    if grid.ndim == 1:
+        for name in ("dlphi", "dphiphi", "kinetic", "potential", "phidot", "ldot"):
+            if getattr(parameters, name) is not None:
+                raise ValueError(f"{name}: needs a phi axis; give grid cells=(n_L, n_phi)")
+    kinds, boundary = {}, {}
+    for name, value in (("inner", inner), ("outer", outer)):
+        if isinstance(value, str):
+            if value not in ("no flux", "open"):
+                raise ValueError(f"{name}: {value!r} is unknown; give a value of F, 'no flux' or 'open'")
+            kinds[name] = value
+        else:
+            if value is None:
+                raise ValueError(f"{name}: give a value of F, 'no flux' or 'open'")
+            kinds[name], boundary[name] = "value", value
+    made = make_problem(flows, grid, parameters, boundary=boundary, epoch=epoch, equation="drift_diffusion",
+                        quantity=("psd", "1", "phase space density at fixed mu and K"), plan=_Plan(**kinds))
+    if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((made.parameters, made.boundary))):
+        return made
+    return _checked(made)
+
+
+def _checked(made):
+    """Check concrete coefficients at the moments where they can change, and fix what must be static."""
+    prm, grid = made.parameters, made.grid
+    moments = np.asarray(jumps(prm, made.boundary) or (0.0,))
+    moments = moments[np.unique(np.linspace(0, moments.size - 1, _SAMPLES).astype(int))]
+    drift = tensor = 0.0
+    with jax.ensure_compile_time_eval():
+        for t in (Time.at(jnp.asarray(m)) for m in moments):
+            for name in ("dll", "dphiphi", "lifetime", "source"):
+                _check_sign(name, evaluate(getattr(prm, name), t, *grid.mesh()))
+            for name, value in made.boundary.items():
+                _check_sign(name, evaluate(value, t, *(grid.mesh()[1:])))
+            if prm.ldot is not None:
+                mismatch = float(velocity_stream(grid, prm, t)[1])
+                limit = 1e-6 if callable(prm.ldot) else 0.05
+                if not mismatch <= limit:
+                    raise ValueError(f"ldot, phidot: the drift is divergent in dL dphi/L^2 (by {mismatch:.2g} of its largest flux); "
+                                     "L^2 d_L(Ldot/L^2) + d_phi phidot must vanish: derive both from one Hamiltonian")
+            if prm.dlphi is not None:
+                from jaxbelt.flows.tensor import check_psd
+
+                w = _tensor(grid, prm, t)
+                check_psd(*(np.broadcast_to(np.asarray(x), grid.shape) for x in w))
+                tensor = max(tensor, float(jnp.max(sum(jnp.abs(x) for x in w) / grid.volumes)))
+            drift = max(drift, _drift_speed(made, t))
+    plan = dataclasses.replace(made.plan, drift=float(f"{_MARGIN * drift:.3g}"), tensor=float(f"{tensor:.3g}"))
+    return made.replace(plan=plan)
+
+
+def _check_sign(name, value):
+    if value is None:
+        return
+    value = np.asarray(value)
+    if np.any(np.isnan(value)) or np.any(value < 0) or (name == "lifetime" and np.any(value == 0)):
+        worst = value[np.isnan(value) | (value <= 0 if name == "lifetime" else value < 0)][0]
+        raise ValueError(f"{name}: must be {'positive' if name == 'lifetime' else 'at least 0'} everywhere, got {worst:g}")
+
+
+def _drift_speed(made, t) -> float:
+    """The fastest drift of H1 in cells a second; and the check that none crosses a no-flux wall."""
+    prm, grid = made.parameters, made.grid
+    if grid.ndim == 1:
+        return 0.0
+    _, rest, waves = streams(grid, prm, t)
+    if rest is None and not waves:
+        return 0.0
+    scale = _wave_bound(grid, prm, t) + (0.0 if rest is None else float(courant_rate(grid, rest, ("L", "phi"))))
+    everything = [x for x in (rest, *waves) if x is not None]
+    for wall, row in (("inner", 0), ("outer", -1)):
+        if getattr(made.plan, wall) == "no flux":
+            worst = max(float(np.ptp(np.asarray(x)[row])) for x in everything)
+            top = max(float(np.max(np.ptp(np.asarray(x), axis=1))) for x in everything)
+            if worst > 1e-9 * top:
+                raise ValueError(f"{wall}: the drift crosses a wall declared 'no flux'; give a value of F there, or 'open'")
+    return scale
+
+
+def _wave_bound(grid, prm, t) -> float:
+    """Drift speed of the waves at their worst phase: cosine and sine parts together."""
+    total = 0.0
+    for wave in prm.waves:
+        parts = [float(courant_rate(grid, streams(grid, prm.replace(waves=(wave.replace(phase=wave.phase + s),)), t)[2][0],
+                                    ("L", "phi"))) for s in (0.0, np.pi / 2)]
+        total += math.hypot(*parts)
+    return total
+
+
+def _rates(prm, t, mesh):
+    """(loss [1/s] or None, source [F/s] or None)."""
+    loss = None if prm.lifetime is None else loss_rate(prm.lifetime, t, *mesh) / DAY
+    source = None if prm.source is None else evaluate(prm.source, t, *mesh) / DAY
+    return loss, source
+
+
+def _on_faces(centers_value, lc, lf):
+    """Values at cell centres carried to L faces along local power laws (arrays are given at centres only)."""
+    v = jnp.log(jnp.where(centers_value > 0, centers_value, 1.0))
+    x, xf = np.log(lc), np.log(lf)
+    i = np.clip(np.searchsorted(x, xf) - 1, 0, x.size - 2)
+    w = ((xf - x[i]) / (x[i + 1] - x[i])).reshape((-1,) + (1,) * (centers_value.ndim - 1))
+    both = (centers_value[i] > 0) & (centers_value[i + 1] > 0)
+    return jnp.where(both, jnp.exp(v[i] * (1 - w) + v[i + 1] * w), 0.0)
+
+
+def _radial(grid, prm, t, plan):
+    """Face conductances of D_LL [1/s], shape (n_L + 1, n_phi or 1)."""
+    La = grid["L"]
+    lc, lf = grid.centers("L"), grid.faces("L")
+    rest = grid.mesh()[1:]
+    dc = evaluate(prm.dll, t, *grid.mesh())
+    dc = jnp.broadcast_to(dc, (1,) * (grid.ndim - dc.ndim) + dc.shape)
+    dc = jnp.broadcast_to(dc, (La.n,) + dc.shape[1:])
+    if callable(prm.dll):
+        df = evaluate(prm.dll, t, lf, *rest)
+        df = jnp.broadcast_to(df, (1,) * (grid.ndim - df.ndim) + df.shape)
+        df = jnp.broadcast_to(df, (La.n + 1,) + df.shape[1:])
+    else:
+        df = _on_faces(dc, La.centers, La.faces)
+
+    def resistivity(L, d):
+        return jnp.where(d > 0, L**2 / jnp.where(d > 0, d, 1.0), jnp.inf) * DAY
+
+    g = line_conductances(lf, lc, resistivity(lf, df), resistivity(lc, dc), plan.inner == "value", plan.outer == "value")
+    return g if grid.ndim == 1 else g * grid["phi"].measure[0]
+
+
+def _tensor(grid, prm, t):
+    """Index-space tensor (W11, W12, W22) [volume/s] of D: see `TensorDiffusion`."""
+    mesh = grid.mesh()
+    L, v, dphi = mesh[0], grid["L"].measure[:, None], grid["phi"].measure[0]
+    dll, dlphi, dphiphi = (0.0 if c is None else evaluate(c, t, *mesh) / DAY for c in (prm.dll, prm.dlphi, prm.dphiphi))
+    # x = 1/L: D_xx = D_LL/L^4 with dx = v; the index grows with L, so the cross term keeps its sign
+    return dphi * dll / (L**4 * v), dlphi / L**2 * jnp.ones_like(v), v * dphiphi / dphi * jnp.ones_like(L)
+
+
+def flows(problem, t, dt):
+    """The flows of one step, outermost first (see the module's docstring)."""
+    prm, grid, plan = problem.parameters, problem.grid, problem.plan
+    mesh = grid.mesh()
+    loss, source = _rates(prm, t, mesh)
+    walls = {"lower": problem.boundary.get("inner"), "upper": problem.boundary.get("outer")}
+    local = {"loss": loss, "source": source}
+    slow = is_steady(prm.lifetime, prm.source)
+    angle = grid.ndim == 2
+    ring = None                                                # D_phiphi(L): rides on the rotation, in Fourier space
+    out = []
+    if angle and prm.dlphi is not None:
+        from jaxbelt.flows.tensor import TensorDiffusion
+
+        w11, w12, w22 = _tensor(grid, prm, t)
+        split = plan.tensor * (problem.dt_max or math.inf) <= _LINES_LIMIT
+        out.append(TensorDiffusion(axes=("L", "phi"), w11=w11, w12=w12, w22=w22, **local, lower=(walls["lower"], None),
+                                   upper=(walls["upper"], None), steady=slow and is_steady(prm.dll, prm.dlphi, prm.dphiphi),
+                                   method="unsplit"))
+        del split
+    else:
+        if prm.dll is not None:
+            out.append(LineDiffusion(axis="L", up=_radial(grid, prm, t, plan), **local, **walls,
+                                     steady=slow and is_steady(prm.dll)))
+        elif loss is not None or source is not None:
+            out.append(Reaction(loss=0.0 if loss is None else loss, source=0.0 if source is None else source, steady=slow))
+        if angle and prm.dphiphi is not None:
+            d = evaluate(prm.dphiphi, t, *mesh) / DAY
+            if d.ndim == 2 and d.shape[1] > 1:
+                out.append(_azimuthal(grid, prm, t))
+            else:
+                ring = jnp.broadcast_to(d, (grid["L"].n, 1))
+    if not angle:
+        return out
+    mean, rest, waves = streams(grid, prm, t)
+    rate = rotation_rate(grid, prm, mean, t)
+    moving = any(x is not None for x in (prm.kinetic, prm.phidot, prm.potential, prm.ldot))
+    if moving or ring is not None:
+        out.append(Rotation(axis="phi", rate=rate, diffusion=ring,
+                            steady=is_steady(prm.kinetic, prm.phidot, prm.potential, prm.ldot, prm.dphiphi)))
+    if rest is not None or waves:
+        stream = perturbation(rest, waves, prm, rate, dt)
+        bound = plan.drift * (problem.dt_max or 0.0)
+        flow = Transport(axes=("L", "phi"), stream=stream, lower=(walls["lower"], None), upper=(walls["upper"], None),
+                         steady=not waves and is_steady(prm.kinetic, prm.phidot, prm.potential, prm.ldot))
+        out.append(dataclasses.replace(flow, substeps=max(1, math.ceil(bound / flow.courant))))
+    return out
+
+
+def _azimuthal(grid, prm, t):
+    """D_phiphi that varies with phi: cyclic line diffusion."""
+    pa = grid["phi"]
+    if callable(prm.dphiphi):
+        d = evaluate(prm.dphiphi, t, grid.centers("L"), grid.faces("phi")) / DAY
+    else:
+        c = evaluate(prm.dphiphi, t) / DAY
+        d = 0.5 * (c + jnp.roll(c, 1, axis=1))
+        d = jnp.concatenate([d, d[:, :1]], axis=1)
+    g = grid["L"].measure[:, None] * jnp.broadcast_to(d, (grid["L"].n, pa.n + 1)) / pa.measure[0]
+    return LineDiffusion(axis="phi", up=g, steady=is_steady(prm.dphiphi))

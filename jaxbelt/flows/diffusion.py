@@ -1,0 +1,222 @@
+"""`LineDiffusion`: drift and diffusion along one axis, with loss and source on its diagonal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxbelt import linear
+from jaxbelt.coefficients import static
+from jaxbelt.flows.base import Flow, any_in_batch, flow, wall_value
+from jaxbelt.flows.exponential import propagator
+
+__all__ = ["LineDiffusion", "blend_factor"]
+
+# TR-BDF2 with gamma = 2 - sqrt 2: one matrix V + alpha dt A for both stages
+ALPHA = 1.0 - 1.0 / np.sqrt(2.0)
+GAMMA = 2.0 - np.sqrt(2.0)
+MIDDLE, FIRST = (np.sqrt(2.0) + 1.0) / 2.0, (np.sqrt(2.0) - 1.0) / 2.0     # f1 - alpha dt A f1 = MIDDLE fg - FIRST f0
+EARLY = np.sqrt(2.0) / 4.0                                               # quadrature weight of A f0 and of A fg
+
+
+def blend_factor(f, safe, axis):
+    """Largest theta in [0, 1] with theta f + (1 - theta) safe >= 0 along `axis`, for safe >= 0.
+
+    A few ulp less than exact where it binds, so that rounding leaves nothing negative. Safe to differentiate.
+    """
+    bad = f < 0
+    room = jnp.where(bad, safe - f, 1.0)
+    eps = jnp.asarray(8 * np.finfo(f.dtype).eps, f.dtype)
+    theta = jnp.where(bad, jnp.where(room > 0, safe, 0.0) / jnp.where(room > 0, room, 1.0) * (1 - eps), 1.0)
+    return jnp.min(theta, axis=axis, keepdims=True)
+
+
+@flow
+class LineDiffusion(Flow):
+    """V df/dt = -(F_{k+1} - F_k) + V (source - loss f),  F_k = up_k f_{k-1} - down_k f_k on face k of `axis`.
+
+    up, down: (n+1 along `axis`; 1 or n along the others) [content/s per f], >= 0; `down=None` means down = up (pure diffusion,
+    the conductance). loss [1/s] and source [f/s] broadcast against f. lower, upper: None (then up[0] and down[n] are not used:
+    nothing comes in; what `down[0]` and `up[n]` let out leaves), or the value outside, a coefficient of (t, other coordinates).
+    On a periodic axis face 0 and face n are the same face.
+
+    method "tr-bdf2": second order, L-stable, kept non-negative by the largest convex blend with backward Euler, line by line,
+    computed only where something is negative (and was not before). "exponential": the exact propagator (coefficients constant in the step, wall
+    values and sources at its midpoint), positive at any step, dense: good for lines of up to about a hundred cells.
+    """
+
+    axis: str = static()
+    up: Any = None
+    down: Any = None
+    loss: Any = None
+    source: Any = None
+    lower: Any = None
+    upper: Any = None
+    steady: bool = static(True)
+    positive: bool = static(True)
+    method: str = static("tr-bdf2")
+    backend: str = static("auto")
+
+    def _line(self, grid) -> linear.Line:
+        k = grid.index(self.axis)
+
+        def first(a):
+            return None if a is None else jnp.moveaxis(_full_rank(a, grid.ndim), k, 0)
+
+        up = first(self.up)
+        down = up if self.down is None else first(self.down)
+        volume = jnp.asarray(first(grid.volumes_compact))
+        n = grid[k].n
+        volume = jnp.broadcast_to(volume, (n,) + volume.shape[1:])
+        loss = first(self.loss)
+        loss = None if loss is None else jnp.broadcast_to(loss, (n,) + loss.shape[1:])
+        return linear.Line(volume, up, down, loss, cyclic=grid[k].periodic)
+
+    def prepare(self, grid, dt):
+        line = self._line(grid)
+        if self.method == "exponential":
+            return line, _propagators(line, self.source_at(grid, None), dt)
+        return line, (linear.factor(line, ALPHA * dt, self.backend), linear.factor(line, dt, self.backend))
+
+    def source_at(self, grid, t):
+        """The source with the axis first (it does not depend on t: an unsteady flow is built anew for every step)."""
+        if self.source is None:
+            return None
+        k = grid.index(self.axis)
+        return jnp.moveaxis(jnp.broadcast_to(_full_rank(self.source, grid.ndim), grid.shape), k, 0)
+
+    def _walls(self, grid, t):
+        k = grid.index(self.axis)
+        return tuple(None if w is None or grid[k].periodic else jnp.moveaxis(wall_value(w, t, grid, self.axis), k, 0)[0]
+                     for w in (self.lower, self.upper))
+
+    def advance(self, grid, state, f, t, dt):
+        k = grid.index(self.axis)
+        step = _exponential_step if self.method == "exponential" else _tr_bdf2_step
+        f, (lower, upper, fed, lost) = step(self, grid, state, jnp.moveaxis(f, k, 0), t, dt)
+        budget = {"loss": -jnp.sum(lost), "source": jnp.sum(fed)}
+        if not grid[k].periodic:
+            budget |= {f"{grid[k].name}.lower": jnp.sum(lower), f"{grid[k].name}.upper": jnp.sum(upper)}
+        return jnp.moveaxis(f, 0, k), budget
+
+
+def _full_rank(a, ndim):
+    a = jnp.asarray(a)
+    return a.reshape((1,) * (ndim - a.ndim) + a.shape)
+
+
+def _wall_flux(line, f, walls):
+    """Content per time that comes in through the lower and the upper wall of every line."""
+    low, high = walls
+    shape = f.shape[1:]
+    if line.cyclic:
+        return jnp.zeros(shape, f.dtype), jnp.zeros(shape, f.dtype)
+    lower, upper = -line.down[0] * f[0], -line.up[-1] * f[-1]
+    if low is not None:
+        lower = lower + line.up[0] * low
+    if high is not None:
+        upper = upper + line.down[-1] * high
+    return jnp.broadcast_to(lower, shape), jnp.broadcast_to(upper, shape)
+
+
+def _add_inflow(b, line, walls, source, weight):
+    """b + weight * (source + inflow through walls), per volume; returns b itself where there is neither."""
+    low, high = walls
+    if source is not None:
+        b = b + weight * source
+    if low is not None:
+        b = b.at[0].add(weight * line.up[0] / line.volume[0] * low)
+    if high is not None:
+        b = b.at[-1].add(weight * line.down[-1] / line.volume[-1] * high)
+    return b
+
+
+def _tr_bdf2_step(flow, grid, state, f0, t, dt):
+    line, (half, full) = state
+    source = flow.source_at(grid, t)
+    w0, wg, w1 = (flow._walls(grid, t.plus(s * dt)) for s in (0.0, GAMMA, 1.0))
+
+    def loss_rate(f):
+        return 0.0 if line.loss is None else jnp.sum(line.volume * line.loss * f, axis=0)
+
+    b = _add_inflow(_add_inflow(2.0 * f0, line, w0, source, ALPHA * dt), line, wg, source, ALPHA * dt)
+    fg = linear.solve(half, b) - f0
+    b = _add_inflow(MIDDLE * fg - FIRST * f0, line, w1, source, ALPHA * dt)
+    f1 = linear.solve(half, b)
+
+    shape = f0.shape[1:]
+    fed = jnp.zeros(shape, f0.dtype) if source is None else dt * jnp.sum(line.volume * source, axis=0)
+    flux = [_wall_flux(line, f, w) for f, w in ((f0, w0), (fg, wg), (f1, w1))]
+    lost = dt * (EARLY * (loss_rate(f0) + loss_rate(fg)) + ALPHA * loss_rate(f1)) * jnp.ones(shape, f0.dtype)
+    moved = [dt * (EARLY * (a + b) + ALPHA * c) for a, b, c in zip(*flux)] + [lost]
+    if not flow.positive:
+        return f1, (moved[0], moved[1], fed, moved[2])
+
+    def blended(args):
+        f1, moved = args
+        safe = linear.solve(full, _add_inflow(f0, line, w1, source, dt))
+        # a line that came in with negative values is left to the linear scheme: there is nothing to keep positive
+        theta = jnp.where(jnp.min(f0, axis=0, keepdims=True) < 0, 1.0, blend_factor(f1, safe, 0))
+        f = theta * f1 + (1.0 - theta) * safe
+        euler = [dt * x for x in _wall_flux(line, safe, w1)] + [dt * loss_rate(safe)]
+        return f, [theta[0] * a + (1.0 - theta[0]) * b for a, b in zip(moved, euler)]
+
+    negative = any_in_batch(lax.stop_gradient(f1) < 0)
+    f1, moved = lax.cond(negative, blended, lambda args: args, (f1, moved))
+    return f1, (moved[0], moved[1], fed, moved[2])
+
+
+def _propagators(line, source, dt):
+    """Propagators of all distinct lines, shape (n+4, n+4, ...)."""
+    n = line.volume.shape[0]
+    shape = jnp.broadcast_shapes(line.volume.shape[1:], line.up.shape[1:], line.down.shape[1:],
+                                 () if line.loss is None else line.loss.shape[1:],
+                                 () if source is None else source.shape[1:])
+
+    def flat(a, rows):
+        return jnp.broadcast_to(a, (rows,) + shape).reshape(rows, -1)
+
+    loss = jnp.zeros((n, 1)) if line.loss is None else line.loss.reshape((n,) + line.loss.shape[1:])
+    feed = jnp.zeros((n,) + shape) if source is None else line.volume * source
+    arrays = (flat(line.volume, n), flat(line.up, n + 1), flat(line.down, n + 1),
+              flat(loss if line.loss is not None else 0.0, n), flat(feed, n))
+
+    def one(volume, up, down, loss, feed):
+        return propagator(linear.Line(volume, up, down, loss, cyclic=line.cyclic), feed, dt)
+
+    matrices = jax.vmap(one, in_axes=1, out_axes=2)(*arrays)
+    return matrices.reshape((n + 4, n + 4) + shape)
+
+
+def _exponential_step(flow, grid, state, f0, t, dt):
+    line, matrix = state
+    n = f0.shape[0]
+    walls = flow._walls(grid, t.plus(0.5 * dt))
+    shape = f0.shape[1:]
+    content = line.volume * f0
+    reservoir = matrix[:, n]
+    moved = _contract_lines(matrix[:, :n], content) + reservoir
+    fed = jnp.broadcast_to(jnp.sum(reservoir, axis=0) - 1.0, shape)
+    # constant inflow through a wall is a source in its first cell: its response is the integral of the propagator's column
+    lower = upper = jnp.zeros(shape, f0.dtype)
+    if walls[0] is not None or walls[1] is not None:
+        low = 0.0 if walls[0] is None else line.up[0] * walls[0]
+        high = 0.0 if walls[1] is None else line.down[-1] * walls[1]
+        feed = jnp.zeros(f0.shape, f0.dtype).at[0].add(low).at[-1].add(high)
+        response = _propagators(line, jnp.broadcast_to(feed / line.volume, f0.shape), dt)[:, n]
+        moved = moved + response.at[n].set(0.0)
+        lower, upper = lower + dt * low, upper + dt * high
+    f1 = moved[:n] / line.volume
+    return f1, (lower - moved[n + 1], upper - moved[n + 2], fed, moved[n + 3])
+
+
+def _contract_lines(matrix, content):
+    lines = matrix.shape[2:]
+    if all(k == 1 for k in lines):
+        return (matrix.reshape(matrix.shape[:2]) @ content.reshape(content.shape[0], -1)).reshape(
+            (matrix.shape[0],) + content.shape[1:])
+    return jnp.einsum("ij...,j...->i...", matrix, content)

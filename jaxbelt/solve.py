@@ -1,0 +1,234 @@
+"""Strang composition of flows in time: `Problem`, `solve`, `Solution`. Pure: jit, vmap, grad and jvp go through."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxbelt.coefficients import Time, float_leaves
+from jaxbelt.coefficients import jumps as jump_times
+from jaxbelt.flows.base import add_budgets
+from jaxbelt.grid import Grid
+from jaxbelt.plan import Schedule, check_times
+from jaxbelt.plan import plan as make_plan
+
+__all__ = ["Problem", "Result", "Solution", "solve", "plan", "advance", "make_problem"]
+
+
+class Result(enum.IntEnum):
+    """How a run ended; `.message` is a sentence for the person."""
+
+    ok = 0
+    not_finite = 1
+    tensor_outside_plan = 2
+    substeps_exceeded = 3
+
+    @property
+    def message(self) -> str:
+        return _MESSAGES[self]
+
+
+_MESSAGES = {
+    Result.ok: "the run reached its end",
+    Result.not_finite: "f became NaN or infinite",
+    Result.tensor_outside_plan: "the diffusion tensor needs offsets that the problem was not planned for: "
+                                "rebuild the problem with these parameters",
+    Result.substeps_exceeded: "the drift is faster than the problem was planned for: "
+                              "rebuild the problem with these parameters, or lower dt",
+}
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Problem:
+    """An equation with its grid, parameters and walls. Build one with an equation's `problem()`; change one with `.replace`.
+
+    flows(problem, t, dt) -> list of flows is the equation. parameters and boundary are pytrees of leaves; everything else is
+    static. It holds no array derived from the parameters, so `problem.replace(parameters=p)` is always right.
+    plan: what depends on parameter values and must be static (drift rates, offsets), fixed with concrete values at building.
+    dt_max: bound on dt, set by `advance`.
+    """
+
+    parameters: Any
+    boundary: Any
+    flows: Callable = dataclasses.field(metadata={"static": True})
+    grid: Grid = dataclasses.field(metadata={"static": True})
+    equation: str = dataclasses.field(default="", metadata={"static": True})
+    epoch: str | None = dataclasses.field(default=None, metadata={"static": True})
+    quantity: tuple = dataclasses.field(default=("f", "1", "distribution function"), metadata={"static": True})
+    time_unit: str = dataclasses.field(default="s", metadata={"static": True})
+    plan: Any = dataclasses.field(default=None, metadata={"static": True})
+    dt_max: float | None = dataclasses.field(default=None, metadata={"static": True})
+
+    def replace(self, **changes) -> Problem:
+        return dataclasses.replace(self, **changes)
+
+
+def make_problem(flows, grid, parameters, *, boundary=None, epoch=None, **static) -> Problem:
+    """A `Problem` with numbers turned into float leaves and the epoch checked; for authors of equations."""
+    if epoch is not None:
+        try:
+            epoch = str(np.datetime64(epoch).astype("datetime64[s]"))
+        except ValueError:
+            raise ValueError(f"epoch: {epoch!r} is not a date; write for instance '2013-03-16T00:00:00'") from None
+    return Problem(flows=flows, grid=grid, parameters=float_leaves(parameters), boundary=float_leaves(boundary or {}),
+                   epoch=epoch, **static)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Solution:
+    """f: (len(t), *grid.shape), f[0] = f0. t: seconds after the epoch. budget: content gained since t[0] through each wall,
+    by sources and by losses (negative), each (len(t),). result: an integer code (`Result(int(sol.result)).message`).
+    """
+
+    f: Any
+    t: Any
+    budget: dict
+    result: Any
+    problem: Problem
+
+    @property
+    def grid(self) -> Grid:
+        return self.problem.grid
+
+    @property
+    def message(self) -> str:
+        return Result(int(jnp.max(self.result))).message
+
+    def to_xarray(self):
+        """The solution as an `xarray.Dataset` with named dimensions, coordinates, units and long names."""
+        from jaxbelt.io import to_dataset
+
+        return to_dataset(self.problem, np.asarray(self.t), np.asarray(self.f),
+                          {k: np.asarray(v) for k, v in self.budget.items()})
+
+
+def plan(problem: Problem, t, dt) -> Schedule:
+    """The schedule of a run of `problem` with outputs at t and steps of at most dt; no step crosses a driver's jump."""
+    return make_plan(t, dt, jump_times(problem.parameters, problem.boundary))
+
+
+def _strang(flows):
+    """(index, fraction, offset) of the pieces of one step: halves outward, the last flow whole in the middle."""
+    last = len(flows) - 1
+    first = [(i, 0.5, 0.0) for i in range(last)]
+    return first + [(last, 1.0, 0.0)] + [(i, 0.5, 0.5) for i in range(last - 1, -1, -1)]
+
+
+def _interval(problem: Problem, steps: int, carry, interval, once=False):
+    """Advance (f, budget) over one interval: coefficients evaluated and factored once where they are constant in it."""
+    start, dt, mid = interval
+    grid = problem.grid
+    clock = Time(start, jnp.zeros_like(start), mid)
+
+    def build(t):
+        return problem.flows(problem, t, dt)
+
+    shared = build(clock.plus(0.5 * steps * dt))
+    if not shared:
+        raise ValueError(f"{problem.equation}: the equation has no flow: give it at least one drift, diffusion or loss")
+    pieces = _strang(shared)
+    fraction = [1.0 if i == len(shared) - 1 else 0.5 for i in range(len(shared))]
+    ready = [f.prepare(grid, w * dt) if f.steady else None for f, w in zip(shared, fraction)]
+    steady = all(f.steady for f in shared)
+
+    def step(carry, i):
+        f, budget = carry
+        t = clock.plus(i * dt)
+        flows, states = shared, ready
+        if not steady:
+            fresh = build(t.plus(0.5 * dt))
+            flows = [a if a.steady else b for a, b in zip(shared, fresh)]
+            states = [s if a.steady else a.prepare(grid, w * dt) for a, s, w in zip(flows, ready, fraction)]
+        for k, w, offset in pieces:
+            f, moved = flows[k].advance(grid, states[k], f, t.plus(offset * dt), w * dt)
+            budget = add_budgets(budget, moved)
+        return (f, budget), None
+
+    if once:
+        return step(carry, 0)[0]
+    # two levels of checkpoints where there are many steps: memory of the gradient grows with the root of their number
+    inner = math.ceil(math.sqrt(steps)) if steps > 64 else steps
+    outer = math.ceil(steps / inner)
+    index = jnp.arange(steps)
+    if outer == 1:
+        return lax.scan(step, carry, index)[0]
+
+    def block(carry, index):
+        def masked(carry, i):
+            return lax.cond(i < steps, lambda c: step(c, i)[0], lambda c: c, carry), None
+        return lax.scan(masked if outer * inner != steps else step, carry, index)
+
+    return lax.scan(jax.checkpoint(block, prevent_cse=False), carry, jnp.arange(outer * inner).reshape(outer, inner))[0]
+
+
+def _budget_of(problem, f, group) -> dict:
+    """A zero for every entry that one interval's budget has."""
+    interval = (group.start[0, 0], group.dt[0, 0], group.mid[0, 0])
+    _, shape = jax.eval_shape(partial(_interval, problem, 1, once=True), (f, {}), jax.tree.map(_real, interval))
+    return {k: jnp.zeros(v.shape, v.dtype) for k, v in shape.items()}
+
+
+def _real(x):
+    return jnp.asarray(x, dtype=jnp.result_type(float))
+
+
+def advance(problem: Problem, f, schedule: Schedule):
+    """Follow a schedule from f: (f after every output period (P, ...), budget cumulated at each (P,), result code).
+
+    Pure and jit-able; the gradient recomputes one interval at a time (`jax.checkpoint`), so its memory follows the outputs.
+    """
+    f = _real(f)
+    first = problem.replace(dt_max=schedule.groups[0].dt_max)
+    budget = _budget_of(first, f, schedule.groups[0])
+    budget.setdefault("fault", jnp.zeros((), jnp.int32))
+    fs, budgets, carry = [], [], (f, budget)
+    for group in schedule.groups:
+        here = problem.replace(dt_max=group.dt_max)
+        body = jax.checkpoint(partial(_interval, here, group.steps), prevent_cse=False)
+
+        def period(carry, intervals, body=body):
+            carry, _ = lax.scan(lambda c, x: (body(c, x), None), carry, intervals)
+            f, budget = carry
+            bad = jnp.where(jnp.all(jnp.isfinite(f)), 0, int(Result.not_finite)).astype(jnp.int32)
+            carry = (f, {**budget, "fault": jnp.maximum(budget["fault"], bad)})
+            return carry, carry
+
+        carry, (out, gained) = lax.scan(period, carry, jax.tree.map(_real, (group.start, group.dt, group.mid)))
+        fs.append(out)
+        budgets.append(gained)
+    f_out = jnp.concatenate(fs)
+    budget = {k: jnp.concatenate([b[k] for b in budgets]) for k in budgets[0]}
+    fault = budget.pop("fault")
+    return f_out, budget, fault[-1]
+
+
+_advance = jax.jit(advance)
+
+
+def solve(problem: Problem, f0, *, t, dt) -> Solution:
+    """Advance f0 through the times t with steps of at most dt [s].
+
+    f0: array on the grid (or broadcastable to it): the state at t[0], not negative. t: increasing times [s after the epoch].
+    Returns a `Solution`. Takes part in jit, vmap, grad and jvp over f0, parameters and boundary; t and dt are concrete.
+    Raises ValueError where t, dt or the shape of f0 cannot be used.
+    """
+    times = check_times(t, dt)
+    try:
+        f0 = jnp.broadcast_to(_real(f0), problem.grid.shape)
+    except ValueError:
+        raise ValueError(f"f0: shape {np.shape(f0)} does not fit the grid {problem.grid.shape} "
+                         f"({', '.join(problem.grid.names)})") from None
+    out, budget, code = _advance(problem, f0, plan(problem, times, dt))
+    budget = {k: jnp.concatenate([jnp.zeros((1,), v.dtype), v]) for k, v in budget.items()}
+    return Solution(jnp.concatenate([f0[None], out]), _real(times), budget, code, problem)
