@@ -32,8 +32,8 @@ class Planet:
     """A planet with a dipole field along its rotation axis.
 
     b_e: equatorial surface field [G]; r_e: radius, the unit of L [m]; rotation: sidereal rotation rate, eastward [rad/s].
-    The defaults are `EARTH`: 0.312 G (Schulz & Lanzerotti 1974; what Brautigam & Albert 2000 and most radial-diffusion
-    codes use), 6378 km, 7.2921e-5 rad/s (sidereal).
+    The defaults are `EARTH`: 0.312 G (the mean equatorial field most radial-diffusion codes take), 6378 km (equatorial
+    radius), 7.2921e-5 rad/s (sidereal).
     """
 
     b_e: Any = 0.312

@@ -7,7 +7,7 @@ The bounce-averaged drift is Hamiltonian in (L, phi): with U = T/q + V [volt],
     dphi/dt = (L^2 / (B_E R_E^2)) dU/dL,    dL/dt = -(L^2 / (B_E R_E^2)) dU/dphi
 
 so electrons (q < 0) drift east, phi increasing, and protons west. phi = 0 at midnight, eastward, in radians. Formulas:
-Schulz & Lanzerotti (1974), Particle Diffusion in the Radiation Belts, chapter I.
+Schulz & Lanzerotti (1974), Particle Diffusion in the Radiation Belts.
 
 L [1], mu [MeV/G], energies [MeV] are numbers or arrays that broadcast; `species` is anything `constants.species` accepts.
 """

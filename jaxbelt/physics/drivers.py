@@ -195,7 +195,7 @@ def trailing_max(series: Series, t, hours: float = 24.0):
     width = int(np.max(np.arange(times.size) - np.searchsorted(times, times - window, side="right") + 1)) + 2
     high = jnp.clip(jnp.searchsorted(times, now, side="right") - 1, 0, times.size - 1)[..., None]
     low = jnp.clip(jnp.searchsorted(times, now - window, side="right") - 1, 0, times.size - 1)[..., None]
-    index = high - jnp.arange(width)
+    index = high - jnp.arange(width, dtype=high.dtype).reshape((1,) * (high.ndim - 1) + (width,))
     if series.kind == "step":
         return values[jnp.maximum(index, low)].max(axis=high.ndim - 1)
     # a linear series is largest at a node inside the window or at one of its ends

@@ -26,7 +26,7 @@ class BrautigamAlbert:
     reference_l (L_ref, static): where changing `power` changes nothing. With the default L_ref = 1 this is
     10^(0.506 Kp - 9.325) L^power; a fit of amplitude and power together is far better conditioned with L_ref inside
     the data, say 5. power = 10, log_amplitude = 0 is the published formula for every L_ref.
-    Fitted for Kp 1 to 6 and L 3 to 6.6. At Kp = 2: 5.10035e-3 (L = 4), 4.75007e-2 (5), 0.294112 (6).
+    Fitted for Kp 1 to 6. At Kp = 2: 5.10035e-3 (L = 4), 4.75007e-2 (5), 0.294112 (6).
     Raises ValueError if kp is a number outside 0 to 9 (a Series is checked by `drivers.kp_series`).
     """
 
