@@ -1,0 +1,188 @@
+"""Cases: from a TOML text to a problem, an initial state and times. Shipped ones lie beside this file.
+
+The tables [case], [numerics] and [output] are the same for every equation and read here. The rest belongs to the equation:
+`jaxbelt/cases/<equation>.py` has TABLES, the keys of its tables, and `build(config, case) -> Built`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+import pkgutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxbelt.config import InputError, Table, parse, read, section, suggest
+
+__all__ = ["Built", "Case", "build", "find", "from_attrs", "shipped", "PICTURES"]
+
+PICTURES = ("l-time", "dials", "cuts", "mlt", "keogram", "map")
+_CASE = ("equation", "name", "title", "epoch", "duration", "notes")
+_NUMERICS = ("dt", "chunk")
+_OUTPUT = ("every", "precision", "pictures", "times", "L", "range")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Built:
+    """What an equation's builder returns: the problem, f0, and what the file is to hold besides (see `io.Header`)."""
+
+    problem: Any
+    f0: np.ndarray
+    f_attrs: dict = dataclasses.field(default_factory=dict)
+    drivers: dict = dataclasses.field(default_factory=dict)
+    attrs: dict = dataclasses.field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Case:
+    """A case ready to run: the problem and f0, t and dt in seconds, and everything its file and pictures need."""
+
+    name: str
+    title: str
+    notes: tuple[str, ...]
+    problem: Any
+    f0: np.ndarray
+    t: np.ndarray
+    dt: float
+    chunk: int | None
+    precision: str
+    pictures: tuple[str, ...]
+    attrs: dict
+    f_attrs: dict
+    drivers: dict
+
+
+@dataclasses.dataclass(frozen=True)
+class Frame:
+    """What a builder may need of [case] and of where the file lies."""
+
+    epoch: str | None
+    duration: float
+    folder: Path
+
+    def path(self, table: Table, key: str) -> Path:
+        """The path given under a key, relative to the case's folder."""
+        path = Path(table.text(key)).expanduser()
+        path = path if path.is_absolute() else self.folder / path
+        if not path.is_file():
+            raise table.error(key, f"there is no file {path}")
+        return path
+
+
+def shipped() -> dict[str, Path]:
+    """Name -> TOML file of every case that comes with jaxbelt."""
+    return {p.stem: p for p in sorted(Path(__file__).parent.glob("*.toml"))}
+
+
+def find(case: str) -> Path:
+    """The TOML file of a shipped name or of a path; InputError with "did you mean" where there is neither."""
+    known = shipped()
+    if case in known:
+        return known[case]
+    path = Path(case)
+    if path.is_file():
+        return path
+    if path.suffix == ".toml" or len(path.parts) > 1:
+        raise InputError(f"{case}: there is no such file")
+    raise InputError(f'"{case}" is neither a shipped case nor a file{suggest(case, known)}')
+
+
+def first_line(path: Path) -> str:
+    """The title of a case file, for lists."""
+    return parse(read(path), name=str(path)).get("case", {}).get("title", "")
+
+
+def from_attrs(attrs: dict) -> Case:
+    """The case a run was made from, out of the attributes of its file."""
+    return build(attrs["toml"], json.loads(attrs.get("overrides", "[]")), Path(attrs.get("toml_folder", ".")), attrs["title"])
+
+
+def load_case(case: str, overrides=()) -> Case:
+    """The case of a shipped name or a TOML file, with `table.key=value` overrides."""
+    path = find(case)
+    return build(read(path), overrides, path.resolve().parent, path.stem)
+
+
+def equations() -> list[str]:
+    """The equations for which there is a builder."""
+    return [m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_")]
+
+
+def build(text: str, overrides=(), folder=Path("."), name: str = "case") -> Case:
+    """The case written in a TOML text. Raises InputError, one line that names table, key and value."""
+    values = parse(text, overrides, name)
+    case = Table(values).table("case", _CASE)
+    equation = case.choice("equation", equations())
+    builder = importlib.import_module(f"{__name__}.{equation}")
+    config = Table(values, "", ("case", "numerics", "output", *builder.TABLES))
+    # every table is opened once before any value is read, so that a misspelt key is named before a missing one
+    numerics = config.table("numerics", _NUMERICS)
+    output = config.table("output", _OUTPUT)
+    for key, keys in builder.TABLES.items():
+        config.table(key, keys, {})
+    name = case.text("name", name)
+    if not name or any(c in name for c in "/\\\0") or name.startswith("."):
+        raise case.error("name", "must be a plain file name")
+    epoch = case.text("epoch", None)
+    if epoch is not None:
+        try:
+            np.datetime64(epoch, "s")
+        except ValueError:
+            raise case.error("epoch", 'must be a time in UTC such as "2013-03-16T00:00:00"') from None
+    notes = case.get("notes", [])
+    if not isinstance(notes, list) or any(not isinstance(n, str) for n in notes):
+        raise case.error("notes", "must be a list of texts")
+    duration = case.quantity("duration", "time", above=0)
+    t = _times(output, duration)
+    dt = numerics.quantity("dt", "time", above=0)
+    chunk = numerics.integer("chunk", None, low=1)
+    precision = output.choice("precision", ("single", "double"), "double")
+    pictures = output.get("pictures", ["l-time", "cuts"])
+    if not isinstance(pictures, list) or any(p not in PICTURES for p in pictures):
+        bad = next((p for p in pictures if p not in PICTURES), "") if isinstance(pictures, list) else pictures
+        raise output.error("pictures", f'"{bad}" is not a picture{suggest(bad, PICTURES)}')
+    style = _style(output, duration)
+    frame = Frame(epoch, duration, Path(folder))
+    with section("case"):
+        built = builder.build(config, frame)
+    notes = (*notes, *built.notes)
+    attrs = {"title": name, "long_title": case.text("title", name), "notes": "; ".join(notes), "toml": text,
+             "overrides": json.dumps(list(overrides)), "toml_folder": str(folder), "pictures": json.dumps(list(pictures)),
+             "style": style}
+    return Case(name=name, title=case.text("title", name), notes=notes, problem=built.problem, f0=built.f0, t=t, dt=dt,
+                chunk=chunk, precision=precision, pictures=tuple(pictures), attrs=attrs | built.attrs, f_attrs=built.f_attrs,
+                drivers=built.drivers)
+
+
+def _times(output: Table, duration: float) -> np.ndarray:
+    every = output.quantity("every", "time", above=0)
+    if every > duration * (1 + 1e-9):
+        raise output.error("every", f"is longer than the run ({duration:g} s)")
+    n = int(np.floor(duration / every * (1 + 1e-12)))
+    if n > 10_000_000:
+        raise output.error("every", f"would make {n} outputs")
+    t = every * np.arange(n + 1)
+    return t if t[-1] >= duration * (1 - 1e-12) else np.append(t, duration)
+
+
+def _style(output: Table, duration: float) -> dict:
+    """What the pictures show, as attributes: seconds and L."""
+    style = {}
+    times = output.quantities("times", "time", None, low=0.0)
+    if times is not None:
+        if max(times) > duration * (1 + 1e-9):
+            raise output.error("times", f"one lies after the end of the run ({duration:g} s)")
+        style["times"] = np.asarray(times)
+    L = output.numbers("L", None, low=0.0)
+    if L is not None:
+        style["L"] = np.asarray(L)
+    limits = output.numbers("range", None, size=2)
+    if limits is not None:
+        if not 0 < limits[0] < limits[1]:
+            raise output.error("range", "must be two positive numbers, the smaller first")
+        style["range"] = np.asarray(limits)
+    return style

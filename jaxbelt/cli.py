@@ -1,0 +1,330 @@
+"""The command line: `jaxbelt run storm-2013-03`. Each command is one function with its arguments; see COMMANDS.
+
+Exit status: 0 done, 2 bad usage or input (one line on stderr), 3 the run diverged (its file ends at the last good time),
+130 interrupted (resumable).
+"""
+
+from __future__ import annotations
+
+import argparse
+import glob
+import importlib
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+
+from jaxbelt.config import InputError
+
+DONE, BAD_INPUT, DIVERGED, INTERRUPTED = 0, 2, 3, 130
+COMMANDS: dict = {}
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors of usage are one line and exit status 2."""
+
+    def error(self, message):
+        raise InputError(f"{message} (see: {self.prog} --help)")
+
+
+def command(name: str, text: str, *arguments):
+    """Decorator: `name` becomes a command; arguments are (names..., {options}) of add_argument."""
+    def register(function):
+        COMMANDS[name] = (function, text, arguments)
+        return function
+    return register
+
+
+def main(words=None) -> int:
+    """Run one command line; returns the exit status."""
+    parser = _Parser(prog="jaxbelt", description="Differentiable Fokker-Planck solver for radiation belts and dipole plasmas.",
+                     epilog="A CASE is a shipped name (see: jaxbelt cases) or a TOML file (see: jaxbelt copy-case).")
+    parser.add_argument("--version", action="store_true", help="print the version and stop")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
+    for name, (_, text, arguments) in COMMANDS.items():
+        sub = commands.add_parser(name, help=text, description=text)
+        for argument in arguments:
+            sub.add_argument(*argument[:-1], **argument[-1])
+    try:
+        args = parser.parse_args(words)
+        if args.version:
+            from jaxbelt import __version__
+            print(f"jaxbelt {__version__}")
+            return DONE
+        if args.command is None:
+            parser.print_help()
+            return DONE
+        return COMMANDS[args.command][0](args) or DONE
+    except InputError as error:
+        return _fail(BAD_INPUT, str(error))
+    except KeyboardInterrupt as error:
+        return _fail(INTERRUPTED, str(error) or "interrupted")
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except RuntimeError as error:
+        from jaxbelt.run import Diverged
+        if isinstance(error, Diverged):
+            return _fail(DIVERGED, f"diverged: {error}")
+        raise
+
+
+def _fail(status: int, message: str) -> int:
+    sys.stdout.flush()
+    print("jaxbelt: " + " ".join(message.split()), file=sys.stderr)
+    return status
+
+
+def prepare(device: str | None = None):
+    """float64, as many CPU devices as cores, and the platform asked for."""
+    import jax
+
+    import jaxbelt
+
+    jaxbelt.enable_x64()
+    if device:
+        jax.config.update("jax_platforms", {"cpu": "cpu", "gpu": "cuda"}[device])
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        jax.config.update("jax_num_cpu_devices", cores)
+    except RuntimeError:
+        pass           # the devices were in use before this call
+    try:
+        jax.devices()
+    except RuntimeError as error:
+        raise InputError(f"--device {device}: JAX finds no such device ({str(error).splitlines()[0][:120]})") from None
+
+
+class _Log:
+    """NAME.log: opened at the first line, so that a run that does not begin leaves none behind."""
+
+    def __init__(self, path: Path, head=(), append=False):
+        self.path, self.head, self.append, self.file = path, list(head), append, None
+
+    def __call__(self, line: str):
+        if self.file is None:
+            self.file = open(self.path, "a" if self.append else "w", encoding="utf-8")
+            for text in self.head:
+                self(text)
+        print(time.strftime("%Y-%m-%d %H:%M:%S"), line, file=self.file, flush=True)
+
+
+_CASE = ("case", {"metavar": "CASE", "help": "a shipped name or a TOML file"})
+_SET = ("--set", {"metavar": "TABLE.KEY=VALUE", "action": "append", "default": [],
+                  "help": "change one value of the case (repeatable)"})
+_DEVICE = ("--device", {"choices": ("cpu", "gpu"), "help": "default: a GPU where JAX finds one"})
+_QUIET = ("--quiet", {"action": "store_true", "help": "no progress bar and no summary"})
+_NO_PICTURES = ("--no-pictures", {"action": "store_true", "help": "only the file and the log"})
+
+
+@command("run", "run a case: NAME.nc, pictures and NAME.log in the folder --out", _CASE,
+         ("--out", {"metavar": "DIR", "default": ".", "help": "folder of the output (made if missing)"}), _SET, _DEVICE, _QUIET,
+         ("--overwrite", {"action": "store_true", "help": "discard an unfinished run of the same name"}),
+         _NO_PICTURES)
+def _run(args):
+    from jaxbelt import cases, io
+    from jaxbelt.run import Diverged, run
+
+    prepare(args.device)
+    case = cases.load_case(args.case, args.set)
+    out = Path(args.out) / f"{case.name}.nc"
+    typed = f"jaxbelt run {args.case}" + "".join(f" --set {s}" for s in args.set)
+    log = _Log(io.log_of(out), [typed, *_described(case)])
+    if not args.quiet:
+        print("\n".join(_described(case)), flush=True)
+    start = time.perf_counter()
+    failure = None
+    try:
+        run(case.problem, case.f0, t=case.t, dt=case.dt, out=out, chunk=case.chunk, precision=case.precision, attrs=case.attrs,
+            f_attrs=case.f_attrs, drivers=case.drivers, overwrite=args.overwrite, log=log, progress=_progress(args))
+    except Diverged as error:
+        failure = error
+    return _close(out, log, args, start, failure)
+
+
+def _progress(args):
+    return False if args.quiet else None
+
+
+@command("resume", "go on with an unfinished run, to the same bits as if it had not stopped",
+         ("file", {"metavar": "RUN.nc"}), _DEVICE, _QUIET, _NO_PICTURES)
+def _resume(args):
+    from jaxbelt import io
+    from jaxbelt.run import Diverged, resume
+
+    prepare(args.device)
+    path = Path(args.file)
+    if not io.part_files(path):
+        resume(path)
+        print(f"{path} is complete; nothing to resume")
+        return DONE
+    log = _Log(io.log_of(path), [f"jaxbelt resume {path}"], append=True)
+    start, failure = time.perf_counter(), None
+    try:
+        resume(path, log=log, progress=_progress(args))
+    except Diverged as error:
+        failure = error
+    return _close(path, log, args, start, failure)
+
+
+def _close(out: Path, log, args, start, failure):
+    """Pictures, the summary on stdout and in the log; the exit status."""
+    from jaxbelt import io
+
+    if failure is not None and not out.exists():
+        raise failure
+    computed = time.perf_counter() - start
+    whole = io.load(out)
+    pictures, drawn = [], time.perf_counter()
+    if not args.no_pictures and whole.t.size > 1:
+        from jaxbelt import plot
+        pictures = plot.save(whole)
+    drawn = time.perf_counter() - drawn
+    lines = summary(whole, pictures) + [f"time      {computed:.1f} s running, {drawn:.1f} s drawing"]
+    for line in lines:
+        log(line)
+    if not args.quiet:
+        print("\n".join(lines))
+    if failure is not None:
+        return _fail(DIVERGED, f"diverged: {failure}")
+    return DONE
+
+
+def summary(run, pictures=()) -> list[str]:
+    """The closing lines of a run: where it is and where the particles went."""
+    start, end = float(run.grid.content(run.f[0].astype(float))), float(run.grid.content(run.state))
+    scale = start if start > 0 else 1.0
+    moved = {name: float(v[-1]) for name, v in run.budget.items()}
+    lines = [f"file      {run.path} ({run.path.stat().st_size / 2**20:.1f} MiB, {run.t.size} outputs)"]
+    if pictures:
+        lines.append("pictures  " + " ".join(p.name for p in pictures))
+    lines.append(f"log       {run.path.with_suffix('.log')}")
+    unit = "of the initial content" if start > 0 else "(absolute)"
+    gained = "".join(f", {_plain(n)} {v / scale:+.4g}" for n, v in moved.items())
+    lines.append(f"particles {unit}: at the end {end / scale:.6g}{gained}, "
+                 f"unaccounted {(end - start - sum(moved.values())) / scale:.1e}")
+    return lines
+
+
+def _plain(name: str) -> str:
+    axis, _, side = name.partition(".")
+    return f"{side} wall of {axis}" if side else name
+
+
+def _described(case) -> list[str]:
+    from jaxbelt.run import chunk_size, when
+
+    problem, t = case.problem, case.t
+    axes = ", ".join(f"{a.name} {a.n}" + ("" if a.is_nodes else f" cells {a.faces[0]:.4g} to {a.faces[-1]:.4g}")
+                     + ("" if a.unit in ("", "1") else f" {a.unit}") for a in problem.grid.axes)
+    width = 4 if case.precision == "single" else 8
+    size, chunk = case.f0.size, case.chunk or chunk_size(t.size - 1, case.f0.size * width)
+    span = f"{when(problem.epoch, t[0])} to {when(problem.epoch, t[-1])}"
+    return [f"case      {case.name}: {case.title}", f"equation  {problem.equation}", f"grid      {axes}",
+            f"time      {span}, {t.size} outputs, {steps(case)} steps of at most {case.dt:g} s",
+            f"output    about {t.size * size * width / 2**20:.1f} MiB, written {chunk} outputs at a time",
+            *(f"note      {n}" for n in case.notes)]
+
+
+def steps(case) -> int:
+    """Number of steps of a case: equal ones in each interval between output times and jumps of the drivers."""
+    import numpy as np
+
+    from jaxbelt.coefficients import jumps
+
+    t = case.t
+    edges = np.unique(np.concatenate([t, [j for j in jumps(case.problem) if t[0] < j < t[-1]]]))
+    return int(np.sum(np.ceil(np.diff(edges) / case.dt - 1e-9)))
+
+
+@command("check", "read a case and say what a run would do; runs nothing", _CASE, _SET)
+def _check(args):
+    from jaxbelt import cases
+
+    prepare("cpu")
+    case = cases.load_case(args.case, args.set)
+    lines = _described(case)
+    lines.insert(-len(case.notes) or len(lines), f"memory    about {memory(case) / 2**20:.0f} MiB")
+    print("\n".join(lines))
+
+
+def memory(case) -> float:
+    """Rough peak memory of a run in bytes: Python, JAX and the pictures, about 60 work arrays, and the output twice."""
+    from jaxbelt.run import chunk_size
+
+    width = 4 if case.precision == "single" else 8
+    chunk = case.chunk or chunk_size(case.t.size - 1, case.f0.size * width)
+    return 450 * 2**20 + case.f0.size * (60 * 8 + 3 * chunk * 8 + 2 * case.t.size * width)
+
+
+@command("cases", "list the shipped cases")
+def _cases(args):
+    from jaxbelt import cases
+
+    known = cases.shipped()
+    width = max((len(n) for n in known), default=0)
+    for name, path in known.items():
+        print(f"{name:{width}}  {cases.first_line(path)}")
+
+
+@command("copy-case", "copy a shipped case to a TOML file to start from",
+         ("name", {"metavar": "NAME"}), ("file", {"metavar": "FILE", "nargs": "?", "help": "default: NAME.toml here"}))
+def _copy_case(args):
+    from jaxbelt import cases
+    from jaxbelt.config import suggest
+
+    known = cases.shipped()
+    if args.name not in known:
+        raise InputError(f'"{args.name}" is not a shipped case{suggest(args.name, known)}')
+    target = Path(args.file or f"{args.name}.toml")
+    if target.is_dir():
+        target = target / f"{args.name}.toml"
+    if target.exists():
+        raise InputError(f"{target} exists; give another name")
+    try:
+        shutil.copyfile(known[args.name], target)
+    except OSError as error:
+        raise InputError(f"{target} cannot be written: {error.strerror}") from None
+    print(f"{target}: change it and run it with: jaxbelt run {target}")
+
+
+@command("plot", "draw the pictures of a run, finished or not", ("file", {"metavar": "RUN.nc"}),
+         ("--out", {"metavar": "DIR", "help": "folder of the pictures (default: beside the file)"}),
+         ("--pictures", {"metavar": "NAMES", "help": "comma-separated: l-time, dials, cuts, mlt, keogram, map"}))
+def _plot(args):
+    from jaxbelt import cases, io, plot
+    from jaxbelt.config import suggest
+
+    run = io.load(args.file)
+    if run.t.size < 2:
+        raise InputError(f"{args.file} holds only its initial state so far")
+    kinds = [k.strip() for k in args.pictures.split(",")] if args.pictures else None
+    for kind in kinds or ():
+        if kind not in cases.PICTURES:
+            raise InputError(f'--pictures {args.pictures}: "{kind}" is not a picture{suggest(kind, cases.PICTURES)}')
+    folder = io.check_writable(args.out or Path(args.file).parent)
+    for path in plot.save(run, kinds, folder):
+        print(path)
+
+
+@command("info", "versions, devices and precision", _DEVICE)
+def _info(args):
+    import platform
+
+    prepare(args.device)
+    import jax
+
+    for name in ("jaxbelt", "jax", "jaxlib", "numpy", "xarray", "h5netcdf", "matplotlib"):
+        print(f"{name:11}{importlib.import_module(name).__version__}")
+    print(f"python     {platform.python_version()} on {platform.system()} {platform.machine()}")
+    devices = jax.devices()
+    kinds = sorted({d.device_kind for d in devices})
+    print(f"devices    {len(devices)} x {devices[0].platform} ({', '.join(kinds)})")
+    print(f"precision  {'float64' if jax.config.jax_enable_x64 else 'float32'}")
+    if devices[0].platform == "cpu" and args.device != "cpu" and (glob.glob("/dev/nvidia[0-9]*") or shutil.which("nvidia-smi")):
+        print('warning    this machine has an NVIDIA GPU, but JAX fell back to the CPU; install: pip install "jaxbelt[cuda12]"')
+
+
+if __name__ == "__main__":
+    sys.exit(main())

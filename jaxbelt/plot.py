@@ -1,0 +1,390 @@
+"""Pictures of a run: L-time, MLT dials, line cuts, f against MLT, keograms, (L, MLT) maps.
+
+Each function takes what `jaxbelt.load` returns (or a Solution) and gives a matplotlib Figure; `save` writes the ones a case
+asks for. Times are UTC where the run has an epoch. MLT = 12 phi/pi hours, 0 at midnight; dials are seen from above the north
+pole, noon at the top, dawn (06) on the right.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import textwrap
+from pathlib import Path
+
+import numpy as np
+
+from jaxbelt.config import InputError
+
+__all__ = ["l_time", "dials", "cuts", "mlt", "keogram", "map_", "save", "PICTURES"]
+
+_GREY = "0.35"
+
+
+def save(run, kinds=None, folder=None, dpi: int = 150) -> list[Path]:
+    """Write NAME-<kind>.png for each kind (default: what the case asks for) into `folder` (default: beside the file)."""
+    asked = kinds is not None
+    run = _as_run(run)
+    kinds = kinds if asked else json.loads(run.attrs.get("pictures", '["l-time", "dials", "cuts", "mlt", "keogram"]'))
+    folder, paths = Path(run.path).parent if folder is None else Path(folder), []
+    for kind in kinds:
+        draw, axes = PICTURES[kind]
+        if not set(axes) <= set(run.grid.names):
+            if asked:
+                raise InputError(f'picture "{kind}" needs the axes {", ".join(axes)}; this run has {", ".join(run.grid.names)}')
+            continue
+        path = folder / f"{Path(run.path).stem}-{kind}.png"
+        draw(run).savefig(path, dpi=dpi)
+        paths.append(path)
+    return paths
+
+
+def _as_run(run):
+    if hasattr(run, "attrs"):
+        return run
+    from jaxbelt.io import Run
+
+    f, t = np.asarray(run.f), np.asarray(run.t)
+    epoch = getattr(run, "epoch", None)
+    return Run(path=Path("solution.nc"), grid=run.grid, t=t, f=f, budget={}, state=f[-1], result=0, epoch=epoch and str(epoch),
+               status="complete", attrs={}, f_attrs={"units": "1", "long_name": "f"}, drivers={}, planned=t)
+
+
+# ---- what the pictures share
+
+def _figure(run, width, height, title=""):
+    from matplotlib.figure import Figure
+
+    fig = Figure(figsize=(width, height), layout="constrained")
+    name = run.attrs.get("long_title", run.attrs.get("title", ""))
+    status = {"unfinished": "  (unfinished run)", "diverged": "  (stopped: diverged)"}.get(run.status, "")
+    fig.suptitle("\n".join(textwrap.wrap(name + status, int(width * 11)) + ([title] if title else [])), fontsize=11)
+    notes = run.attrs.get("notes", "")
+    if notes:
+        text = "\n".join(textwrap.wrap(notes, int(width * 15)))
+        fig.supxlabel(text, fontsize=7, color=_GREY, x=0.01, ha="left")
+    return fig
+
+
+def _values(run, over=("L",)):
+    """f averaged over all axes that are not in `over`, weighted by volume: (nt, *those axes)."""
+    f, volumes = np.asarray(run.f, float), np.asarray(run.grid.volumes)
+    drop = tuple(i for i, n in enumerate(run.grid.names) if n not in over)
+    if not drop:
+        return f
+    return (f * volumes).sum(axis=tuple(1 + i for i in drop)) / volumes.sum(axis=drop)
+
+
+def _label(run) -> str:
+    unit = run.f_attrs.get("units", "1")
+    pretty = {"(c/(MeV cm))^3": r"(c/(MeV cm))$^3$"}.get(unit, unit)
+    return run.f_attrs.get("long_name", "f") + ("" if unit in ("", "1") else f" [{pretty}]")
+
+
+def _log_norm(values, limits=None, decades=5.0):
+    """A logarithmic colour scale whose ends are whole halves of a decade, and lowest drawn value."""
+    from matplotlib.colors import LogNorm
+
+    if limits is not None:
+        return LogNorm(float(limits[0]), float(limits[1]), clip=False)
+    good = values[np.isfinite(values) & (values > 0)]
+    if good.size == 0:
+        return LogNorm(1e-3, 1.0)
+    top = math.ceil(2 * math.log10(good.max()) - 1e-9) / 2
+    low = math.floor(2 * math.log10(np.percentile(good, 1.0)) + 1e-9) / 2
+    return LogNorm(10.0 ** min(max(low, top - decades), top - 0.5), 10.0**top)
+
+
+def _limits(run):
+    return _style(run).get("range")
+
+
+def _style(run) -> dict:
+    style = run.attrs.get("style", {})
+    return style if isinstance(style, dict) else {}
+
+
+def _picked(run, n):
+    """Indices of the outputs the case names, or of n spread evenly."""
+    times = _style(run).get("times")
+    if times is None:
+        return np.unique(np.round(np.linspace(0, run.t.size - 1, n)).astype(int))
+    times = np.atleast_1d(times)
+    return np.unique([int(np.argmin(np.abs(run.t - s))) for s in times if s <= run.t[-1] * (1 + 1e-9) or s == times[0]])
+
+
+def _shells(run, n=3):
+    """Indices of cells at the L the case names, or of n inside the grid."""
+    axis = run.grid["L"]
+    L = _style(run).get("L")
+    L = np.linspace(axis.faces[0], axis.faces[-1], n + 2)[1:-1] if L is None else np.atleast_1d(L)
+    return np.unique([int(np.argmin(np.abs(axis.centers - x))) for x in L])
+
+
+def _moment(run, seconds, short=False) -> str:
+    if run.epoch is None:
+        return f"{seconds / 3600:.4g} h"
+    import datetime
+
+    date = np.datetime64(run.dates(seconds), "s").item()
+    assert isinstance(date, datetime.datetime)
+    return f"{date.day} {date:%b} {date:%H:%M}" + ("" if short else " UT")
+
+
+def _time_axis(run, ax):
+    if run.epoch is None:
+        ax.set_xlabel("time [h]")
+        return
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
+    locator = AutoDateLocator(minticks=4, maxticks=9)
+    ax.xaxis.set_major_locator(locator)
+    ax.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    ax.set_xlabel("UTC")
+
+
+def _abscissa(run, seconds):
+    return run.dates(seconds) if run.epoch is not None else np.asarray(seconds) / 3600.0
+
+
+def _edges(t):
+    """Edges around points, for pcolormesh; the first and last cells keep to the run."""
+    middle = 0.5 * (t[1:] + t[:-1])
+    return np.concatenate([t[:1], middle, t[-1:]])
+
+
+def _colors(n):
+    import matplotlib
+
+    return matplotlib.colormaps["viridis"](np.linspace(0.0, 0.9, max(n, 1)))
+
+
+def _bar_of(fig, mesh, axes, label, **kw):
+    bar = fig.colorbar(mesh, ax=axes, pad=0.015, **kw)
+    bar.set_label(label)
+    return bar
+
+
+def _under(cmap):
+    import matplotlib
+
+    cmap = matplotlib.colormaps[cmap].copy()
+    cmap.set_bad(cmap(0.0))
+    return cmap
+
+
+def _driver_panel(run, ax, name):
+    """One driver against time: Kp as coloured bars, anything else as a line."""
+    d = run.drivers[name]
+    t, values = np.asarray(d["t"], float), np.asarray(d["values"], float)
+    end = run.planned[-1]
+    if name == "kp":
+        keep = t < end
+        edges = np.append(t[keep], min(end, t[keep][-1] + (10800.0 if t.size < 2 else t[1] - t[0])))
+        colors = np.where(values[keep] < 4, "#4c9f70", np.where(values[keep] < 6, "#e0a030", "#c0392b"))
+        start = _abscissa(run, edges[:-1])
+        ax.bar(start, values[keep], width=_abscissa(run, edges[1:]) - start, align="edge", color=colors, edgecolor="white",
+               linewidth=0.4)
+        ax.set_ylim(0, 9)
+        ax.set_yticks([0, 3, 6, 9])
+        ax.set_ylabel("Kp")
+    else:
+        log = d["kind"] == "log-linear"
+        fine = np.unique(np.concatenate([t[t <= end], np.linspace(0.0, end, 400)]))
+        if d["kind"] == "step":
+            ax.step(_abscissa(run, t), values, where="post", color="k", lw=1.2)
+        else:
+            line = np.exp(np.interp(fine, t, np.log(values))) if log else np.interp(fine, t, values)
+            ax.plot(_abscissa(run, fine), line, color="k", lw=1.2)
+        if log:
+            ax.set_yscale("log")
+            ax.axhline(1.0, color=_GREY, lw=0.5, ls=":")
+        words = {"outer_factor": "outer wall\nf / initial", "inner_factor": "inner wall\nf / initial"}
+        ax.set_ylabel(words.get(name, name), fontsize=8)
+        if "(" in d["long_name"]:
+            label = d["long_name"].partition("(")[2].rstrip(")")
+            ax.text(0.99, 0.08, label, transform=ax.transAxes, ha="right", va="bottom", fontsize=7.5, color="#a03020")
+    ax.tick_params(labelbottom=False)
+
+
+# ---- the pictures
+
+def l_time(run):
+    """f averaged over MLT against time and L on a logarithmic colour scale, the drivers (Kp first) on top."""
+    run = _as_run(run)
+    panels = sorted(run.drivers, key=lambda n: n != "kp")
+    fig = _figure(run, 9.0, 4.2 + 0.9 * len(panels))
+    axes = fig.subplots(len(panels) + 1, 1, sharex=True, squeeze=False, height_ratios=[1] * len(panels) + [4])[:, 0]
+    for ax, name in zip(axes, panels):
+        _driver_panel(run, ax, name)
+    f, ax = _values(run), axes[-1]
+    mesh = ax.pcolormesh(_abscissa(run, _edges(run.t)), run.grid["L"].faces, np.ma.masked_less_equal(f, 0).T,
+                         norm=_log_norm(f, _limits(run)), cmap=_under("viridis"), rasterized=True)
+    ax.set_ylabel("L")
+    ax.set_xlim(*_abscissa(run, np.array([run.t[0], run.planned[-1]])))
+    _time_axis(run, ax)
+    _bar_of(fig, mesh, ax, _label(run) + (", MLT mean" if "phi" in run.grid.names else ""), extend="min")
+    return fig
+
+
+def dials(run, n: int = 8):
+    """f(L, MLT) at moments through the run: noon at the top, dawn on the right, as seen from above the north pole."""
+    run = _as_run(run)
+    picked = _picked(run, n)
+    columns = min(4, len(picked))
+    rows = -(-len(picked) // columns)
+    fig = _figure(run, 2.75 * columns + 0.8, 2.95 * rows + 0.9)
+    axes = fig.subplots(rows, columns, squeeze=False, subplot_kw={"projection": "polar"}).ravel()
+    f = _values(run, ("L", "phi"))[picked]
+    norm, faces = _log_norm(f, _limits(run)), run.grid["L"].faces
+    kp = run.drivers.get("kp")
+    for ax, i, values in zip(axes, picked, f):
+        ax.set_theta_zero_location("S")
+        ax.grid(False)
+        mesh = ax.pcolormesh(run.grid["phi"].faces, faces, np.ma.masked_less_equal(values, 0), norm=norm, cmap=_under("viridis"),
+                             rasterized=True)
+        _earth(ax)
+        ax.set_rlim(0, faces[-1])
+        ticks = [x for x in (2, 4, 6, 8, 10) if faces[0] < x < faces[-1]]
+        ax.set_rgrids(ticks, [str(x) for x in ticks], angle=135, color="w", fontsize=6.5)
+        around = np.linspace(0, 2 * np.pi, 200)
+        for x in ticks:
+            ax.plot(around, np.full(200, float(x)), color="w", lw=0.3, alpha=0.6)
+        ax.set_thetagrids([0, 90, 180, 270], ["00", "06", "12", "18"], fontsize=8)
+        ax.tick_params(pad=-1.5)
+        text = _moment(run, run.t[i])
+        if kp is not None:
+            at = max(0, np.searchsorted(kp["t"], run.t[i], side="right") - 1)
+            text += f"   Kp {kp['values'][min(at, len(kp['values']) - 1)]:.1f}"
+        ax.set_title(text, fontsize=9, pad=5)
+    for ax in axes[len(picked):]:
+        ax.remove()
+    _bar_of(fig, mesh, list(axes[:len(picked)]), _label(run), shrink=0.7 if rows > 1 else 0.9, extend="min")
+    return fig
+
+
+def _earth(ax):
+    """The planet at r = 1, its night side (phi = 0) dark."""
+    ax.bar(0.0, 1.0, width=np.pi, color="k", edgecolor="k", lw=0.5, zorder=3)
+    ax.bar(np.pi, 1.0, width=np.pi, color="w", edgecolor="k", lw=0.5, zorder=3)
+
+
+def cuts(run, n: int = 7):
+    """f(L), averaged over MLT, at moments through the run."""
+    run = _as_run(run)
+    fig = _figure(run, 7.0, 4.8)
+    ax = fig.subplots()
+    f, picked = _values(run), _picked(run, n)
+    for i, color in zip(picked, _colors(len(picked))):
+        ax.plot(run.grid["L"].centers, np.ma.masked_less_equal(f[i], 0), color=color, label=_moment(run, run.t[i]), lw=1.6)
+    norm = _log_norm(f, _limits(run), decades=8.0)
+    top = max(norm.vmax, 1.2 * f[picked].max())
+    ax.set(xlabel="L", ylabel=_label(run) + (", MLT mean" if "phi" in run.grid.names else ""), yscale="log",
+           ylim=(norm.vmin, top), xlim=run.grid["L"].faces[[0, -1]])
+    ax.grid(alpha=0.25, which="both", lw=0.4)
+    ax.legend(fontsize=8, framealpha=0.9)
+    return fig
+
+
+def mlt(run, n: int = 5):
+    """f against MLT at fixed L, one panel a shell, one line a moment."""
+    run = _as_run(run)
+    shells, picked = _shells(run), _picked(run, n)
+    fig = _figure(run, 2.9 * len(shells) + 2.3, 4.0)
+    axes = fig.subplots(1, len(shells), squeeze=False)[0]
+    f = _values(run, ("L", "phi"))
+    hours = 12.0 * run.grid["phi"].centers / np.pi
+    for ax, j in zip(axes, shells):
+        for i, color in zip(picked, _colors(len(picked))):
+            ax.plot(hours, f[i, j], color=color, lw=1.5, label=_moment(run, run.t[i]))
+        shown = f[picked][:, j]
+        if shown.min() > 0 and shown.max() > 30 * shown.min():
+            ax.set_yscale("log")
+        ax.set_title(f"L = {run.grid['L'].centers[j]:.2f}", fontsize=10)
+        ax.set(xlabel="MLT [h]", xlim=(0, 24), xticks=[0, 6, 12, 18, 24])
+        ax.grid(alpha=0.25, lw=0.4)
+    axes[0].set_ylabel(_label(run))
+    handles, labels = axes[0].get_legend_handles_labels()
+    fig.legend(handles, labels, loc="outside right upper", fontsize=8, frameon=False)
+    return fig
+
+
+def keogram(run):
+    """f over its MLT mean against time and MLT at fixed L: drift echoes are slanted stripes."""
+    from matplotlib.colors import LogNorm
+
+    run = _as_run(run)
+    shells = _shells(run)
+    fig = _figure(run, 9.0, 1.9 * len(shells) + 1.3)
+    axes = fig.subplots(len(shells), 1, sharex=True, squeeze=False)[:, 0]
+    f = _values(run, ("L", "phi"))[:, shells]
+    mean = f.mean(axis=-1, keepdims=True)
+    ratio = np.where(mean > 0, f / np.where(mean > 0, mean, 1.0), 1.0)
+    spread = np.max(np.abs(np.log(np.clip(ratio, 0.05, 20.0))))
+    spread = float(np.clip(np.exp(spread), 1.05, 10.0))
+    norm = LogNorm(1 / spread, spread)
+    hours = 12.0 * run.grid["phi"].faces / np.pi
+    x = _abscissa(run, _edges(run.t))
+    for k, (ax, j) in enumerate(zip(axes, shells)):
+        mesh = ax.pcolormesh(x, hours, np.maximum(ratio[:, k], 1e-30).T, norm=norm, cmap="RdBu_r", rasterized=True)
+        ax.set(ylabel="MLT [h]", ylim=(0, 24), yticks=[0, 6, 12, 18, 24])
+        ax.text(0.01, 0.95, f"L = {run.grid['L'].centers[j]:.2f}", transform=ax.transAxes, va="top", fontsize=9,
+                bbox={"fc": "w", "ec": "none", "alpha": 0.75, "pad": 1.5})
+    ax.set_xlim(*_abscissa(run, run.t[[0, -1]]))
+    _time_axis(run, ax)
+    bar = _bar_of(fig, mesh, list(axes), "f / MLT mean", extend="both")
+    candidates = (0.1, 0.2, 0.5, 1, 2, 5, 10) if spread > 2.2 else (0.5, 0.8, 0.9, 0.95, 1, 1.05, 1.1, 1.25, 2)
+    ticks = [v for v in candidates if abs(math.log(v)) <= math.log(spread) + 1e-9]
+    bar.set_ticks(ticks, labels=[f"{v:g}" for v in ticks])
+    bar.ax.minorticks_off()
+    return fig
+
+
+def map_(run, n: int = 4):
+    """f(L, MLT) as maps; where the case holds a drift-resonant wave, its separatrix and theoretical width are drawn in."""
+    run = _as_run(run)
+    picked = _picked(run, n)
+    columns = min(2, len(picked))
+    rows = -(-len(picked) // columns)
+    fig = _figure(run, 4.4 * columns + 1.2, 2.7 * rows + 1.2)
+    axes = fig.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    f = _values(run, ("L", "phi"))[picked]
+    hours, L = 12.0 * run.grid["phi"].faces / np.pi, run.grid["L"].faces
+    wide = f.min() <= 0 or f.max() > 100 * f.min()
+    kw = {"norm": _log_norm(f, _limits(run))} if wide else {"vmin": f.min(), "vmax": f.max()}
+    wave = run.attrs.get("island")
+    for ax, i, values in zip(axes, picked, f):
+        mesh = ax.pcolormesh(hours, L, values, cmap=_under("viridis"), rasterized=True, **kw)
+        if wave:
+            _separatrix(ax, wave, run.t[i])
+        ax.set_title(_moment(run, run.t[i]), fontsize=9)
+        ax.set(xlim=(0, 24), xticks=[0, 6, 12, 18, 24], ylim=L[[0, -1]])
+    for ax in axes[len(picked):]:
+        ax.remove()
+    for ax in axes[::columns]:
+        ax.set_ylabel("L")
+    for ax in axes[max(0, len(picked) - columns):len(picked)]:
+        ax.set_xlabel("MLT [h]")
+        ax.tick_params(labelbottom=True)
+    if wave:
+        handles, labels = axes[0].get_legend_handles_labels()
+        fig.legend(handles, labels, loc="outside lower right", ncols=3, fontsize=8, frameon=False)
+    _bar_of(fig, mesh, list(axes[:len(picked)]), _label(run))
+    return fig
+
+
+def _separatrix(ax, wave, t):
+    """x - 1/L0 = +- w |cos((m phi - omega t + phase)/2)| about the centres of the island, and L0 -+ half_width."""
+    phi = np.linspace(0, 2 * np.pi, 600)
+    angle = wave["m"] * phi - wave["omega"] * t + wave.get("phase", 0.0) + (0.0 if wave["sign"] > 0 else np.pi)
+    x = wave["w"] * np.abs(np.cos(angle / 2))
+    for side, label in ((1, "separatrix (theory)"), (-1, None)):
+        ax.plot(12 * phi / np.pi, 1 / (1 / wave["L0"] + side * x), color="w", lw=0.9, label=label)
+    ax.axhline(wave["L0"], color="w", lw=0.6, ls=":", label="resonance")
+    for side in (1, -1):
+        ax.axhline(wave["L0"] + side * wave["half_width"], color="#ff7f50", lw=0.8, ls="--",
+                   label="half-width (theory)" if side > 0 else None)
+
+
+PICTURES = {"l-time": (l_time, ("L",)), "dials": (dials, ("L", "phi")), "cuts": (cuts, ("L",)), "mlt": (mlt, ("L", "phi")),
+            "keogram": (keogram, ("L", "phi")), "map": (map_, ("L", "phi"))}
