@@ -85,15 +85,20 @@ def prepare(device: str | None = None):
     jaxbelt.enable_x64()
     if device:
         jax.config.update("jax_platforms", {"cpu": "cpu", "gpu": "cuda"}[device])
+    if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+        _use_all_cores(jax)
+    try:
+        jax.devices()
+    except RuntimeError as error:
+        raise InputError(f"--device {device}: JAX finds no such device ({str(error).splitlines()[0][:120]})") from None
+
+
+def _use_all_cores(jax):
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         jax.config.update("jax_num_cpu_devices", cores)
     except RuntimeError:
         pass           # the devices were in use before this call
-    try:
-        jax.devices()
-    except RuntimeError as error:
-        raise InputError(f"--device {device}: JAX finds no such device ({str(error).splitlines()[0][:120]})") from None
 
 
 class _Log:
@@ -193,7 +198,7 @@ def _close(out: Path, log, args, start, failure):
 
 def summary(run, pictures=()) -> list[str]:
     """The closing lines of a run: where it is and where the particles went."""
-    start, end = float(run.grid.content(run.f[0].astype(float))), float(run.grid.content(run.state))
+    start, end = float(run.content[0]), float(run.content[-1])
     scale = start if start > 0 else 1.0
     moved = {name: float(v[-1]) for name, v in run.budget.items()}
     lines = [f"file      {run.path} ({run.path.stat().st_size / 2**20:.1f} MiB, {run.t.size} outputs)"]

@@ -48,14 +48,16 @@ class Header:
 class Run:
     """A run read from its file: arrays are NumPy, names as in a Solution.
 
-    f: (nt, *grid.shape); t: (nt,) seconds after the epoch; budget: name -> (nt,) content gained since t[0]; state: the
-    last f at full precision; complete: whether the last planned time was reached; status: "complete", "unfinished" or "diverged".
+    f: (nt, *grid.shape); t: (nt,) seconds after the epoch; content: (nt,) sum of V f in double precision; budget: name ->
+    (nt,) content gained since t[0]; state: the last f at full precision; planned: all output times asked for; status:
+    "complete", "unfinished" or "diverged".
     """
 
     path: Path
     grid: Grid
     t: np.ndarray
     f: np.ndarray
+    content: np.ndarray
     budget: dict
     state: np.ndarray
     result: int
@@ -236,9 +238,10 @@ def _f_attrs(header: Header) -> dict:
     return {"units": "1", "long_name": "phase space density"} | header.f_attrs
 
 
-def write_part(path, header: Header, k: int, t, f, state, budget: dict, result: int = 0):
-    """Part k of the run `path`: outputs f (n, *grid.shape) at t (n,), the state after them, the running budget (n,) each."""
-    names = header.grid.names
+def write_part(path, header: Header, k: int, t, f, budget: dict, result: int = 0):
+    """Part k of the run `path`: outputs f (n, *grid.shape) at t (n,), the last of them the restart, the running budget (n,)."""
+    names, state = header.grid.names, f[-1]
+    content = np.array([np.sum(header.grid.volumes * x, dtype=np.float64) for x in f])
 
     def fill(file):
         _static(file, header, len(t))
@@ -246,14 +249,19 @@ def write_part(path, header: Header, k: int, t, f, state, budget: dict, result: 
         _variable(file, "f", ("time", *names), np.asarray(f, _stored(header)), _f_attrs(header))
         _variable(file, "state", names, np.asarray(state, np.float64),
                   {"long_name": "f at the last time at full precision: the restart", "units": _f_attrs(header)["units"]})
-        for name, values in budget.items():
-            _variable(file, _budget_name(name), ("time",), np.asarray(values, np.float64),
-                      {"long_name": _budget_label(name), "jaxbelt_budget": name})
+        _accounts(file, content, budget)
         file.attrs["result"] = int(result)
 
     folder = parts_of(path)
     folder.mkdir(exist_ok=True)
     _write(folder / f"part-{k:05d}.nc", fill)
+
+
+def _accounts(file, content, budget):
+    _variable(file, "content", ("time",), content, {"long_name": "content of the grid: sum of volume times f"})
+    for name, values in budget.items():
+        _variable(file, _budget_name(name), ("time",), np.asarray(values, np.float64),
+                  {"long_name": _budget_label(name), "jaxbelt_budget": name})
 
 
 def part_files(path) -> list[Path]:
@@ -346,10 +354,11 @@ def _text(value) -> str:
 
 
 def read_end(path) -> dict:
-    """Of one part: t (n,), the state, the budget (n,) each and the result, without reading f."""
+    """Of one part: t (n,), the state, content (n,), the budget (n,) each and the result, without reading f."""
     with _Opened(path) as file:
         budget = {_text(v.attrs["jaxbelt_budget"]): v[...] for v in file.variables.values() if "jaxbelt_budget" in v.attrs}
-        return {"t": file["time"][...], "state": file["state"][...], "budget": budget, "result": int(file.attrs["result"])}
+        return {"t": file["time"][...], "state": file["state"][...], "content": file["content"][...], "budget": budget,
+                "result": int(file.attrs["result"])}
 
 
 def read_f(path) -> np.ndarray:
@@ -385,9 +394,10 @@ def load(path) -> Run:
     budget = _budget(ends)
     complete = t.size == header.t.size
     status = header.attrs.get("status", "") or ("complete" if complete else "unfinished")
-    return Run(path=path, grid=header.grid, t=t, f=f, budget=budget, state=ends[-1]["state"], result=ends[-1]["result"],
-               epoch=header.epoch, status=status, attrs=header.attrs, f_attrs=header.f_attrs, drivers=header.drivers,
-               planned=header.t)
+    content = np.concatenate([e["content"] for e in ends])
+    return Run(path=path, grid=header.grid, t=t, f=f, content=content, budget=budget, state=ends[-1]["state"],
+               result=ends[-1]["result"], epoch=header.epoch, status=status, attrs=header.attrs, f_attrs=header.f_attrs,
+               drivers=header.drivers, planned=header.t)
 
 
 def _budget(ends) -> dict:
@@ -416,8 +426,7 @@ def merge(path, status: str, extra: dict | None = None):
             at += end["t"].size
         _variable(file, "state", names, ends[-1]["state"],
                   {"long_name": "f at the last time at full precision: the restart", "units": _f_attrs(header)["units"]})
-        for name, values in _budget(ends).items():
-            _variable(file, _budget_name(name), ("time",), values, {"long_name": _budget_label(name), "jaxbelt_budget": name})
+        _accounts(file, np.concatenate([e["content"] for e in ends]), _budget(ends))
         file.attrs["result"] = ends[-1]["result"]
 
     _write(path, fill)

@@ -45,9 +45,9 @@ def _as_run(run):
     from jaxbelt.io import Run
 
     f, t = np.asarray(run.f), np.asarray(run.t)
-    epoch = getattr(run, "epoch", None)
-    return Run(path=Path("solution.nc"), grid=run.grid, t=t, f=f, budget={}, state=f[-1], result=0, epoch=epoch and str(epoch),
-               status="complete", attrs={}, f_attrs={"units": "1", "long_name": "f"}, drivers={}, planned=t)
+    return Run(path=Path("solution.nc"), grid=run.grid, t=t, f=f, content=np.zeros(t.size), budget={}, state=f[-1], result=0,
+               epoch=run.problem.epoch, status="complete", attrs={"title": run.problem.equation}, drivers={}, planned=t,
+               f_attrs=dict(zip(("units", "long_name"), run.problem.quantity[1:])))
 
 
 # ---- what the pictures share
@@ -75,10 +75,12 @@ def _values(run, over=("L",)):
     return (f * volumes).sum(axis=tuple(1 + i for i in drop)) / volumes.sum(axis=drop)
 
 
-def _label(run) -> str:
+def _label(run, mean=False) -> str:
     unit = run.f_attrs.get("units", "1")
     pretty = {"(c/(MeV cm))^3": r"(c/(MeV cm))$^3$"}.get(unit, unit)
-    return run.f_attrs.get("long_name", "f") + ("" if unit in ("", "1") else f" [{pretty}]")
+    name = run.f_attrs.get("long_name", "f").replace("phase space density", "PSD").replace(" mu", " $\\mu$")
+    mean = ", MLT mean" if mean and "phi" in run.grid.names else ""
+    return name + mean + ("" if unit in ("", "1") else f" [{pretty}]")
 
 
 def _log_norm(values, limits=None, decades=5.0):
@@ -123,7 +125,10 @@ def _shells(run, n=3):
 
 def _moment(run, seconds, short=False) -> str:
     if run.epoch is None:
-        return f"{seconds / 3600:.4g} h"
+        minutes = seconds / 60
+        if minutes < 120:
+            return f"{minutes:.3g} min"
+        return f"{seconds / 3600:.3g} h" if minutes % 60 == 0 else f"{minutes // 60:.0f} h {minutes % 60:.0f} min"
     import datetime
 
     date = np.datetime64(run.dates(seconds), "s").item()
@@ -223,7 +228,7 @@ def l_time(run):
     ax.set_ylabel("L")
     ax.set_xlim(*_abscissa(run, np.array([run.t[0], run.planned[-1]])))
     _time_axis(run, ax)
-    _bar_of(fig, mesh, ax, _label(run) + (", MLT mean" if "phi" in run.grid.names else ""), extend="min")
+    _bar_of(fig, mesh, ax, _label(run, mean=True), extend="min")
     return fig
 
 
@@ -279,7 +284,7 @@ def cuts(run, n: int = 7):
         ax.plot(run.grid["L"].centers, np.ma.masked_less_equal(f[i], 0), color=color, label=_moment(run, run.t[i]), lw=1.6)
     norm = _log_norm(f, _limits(run), decades=8.0)
     top = max(norm.vmax, 1.2 * f[picked].max())
-    ax.set(xlabel="L", ylabel=_label(run) + (", MLT mean" if "phi" in run.grid.names else ""), yscale="log",
+    ax.set(xlabel="L", ylabel=_label(run, mean=True), yscale="log",
            ylim=(norm.vmin, top), xlim=run.grid["L"].faces[[0, -1]])
     ax.grid(alpha=0.25, which="both", lw=0.4)
     ax.legend(fontsize=8, framealpha=0.9)
@@ -368,13 +373,13 @@ def map_(run, n: int = 4):
         ax.tick_params(labelbottom=True)
     if wave:
         handles, labels = axes[0].get_legend_handles_labels()
-        fig.legend(handles, labels, loc="outside lower right", ncols=3, fontsize=8, frameon=False)
+        fig.legend(handles, labels, loc="outside lower right", ncols=3, fontsize=8, facecolor="#30506c", labelcolor="w")
     _bar_of(fig, mesh, list(axes[:len(picked)]), _label(run))
     return fig
 
 
 def _separatrix(ax, wave, t):
-    """x - 1/L0 = +- w |cos((m phi - omega t + phase)/2)| about the centres of the island, and L0 -+ half_width."""
+    """x - 1/L0 = +- w |cos((m phi - omega t + phase)/2)| about the centres of the island, and its ends 1/L0 -+ w."""
     phi = np.linspace(0, 2 * np.pi, 600)
     angle = wave["m"] * phi - wave["omega"] * t + wave.get("phase", 0.0) + (0.0 if wave["sign"] > 0 else np.pi)
     x = wave["w"] * np.abs(np.cos(angle / 2))
@@ -382,8 +387,8 @@ def _separatrix(ax, wave, t):
         ax.plot(12 * phi / np.pi, 1 / (1 / wave["L0"] + side * x), color="w", lw=0.9, label=label)
     ax.axhline(wave["L0"], color="w", lw=0.6, ls=":", label="resonance")
     for side in (1, -1):
-        ax.axhline(wave["L0"] + side * wave["half_width"], color="#ff7f50", lw=0.8, ls="--",
-                   label="half-width (theory)" if side > 0 else None)
+        ax.axhline(1 / (1 / wave["L0"] + side * wave["w"]), color="#ff7f50", lw=0.8, ls="--",
+                   label="width (theory)" if side > 0 else None)
 
 
 PICTURES = {"l-time": (l_time, ("L",)), "dials": (dials, ("L", "phi")), "cuts": (cuts, ("L",)), "mlt": (mlt, ("L", "phi")),

@@ -101,7 +101,7 @@ def run(problem, f0, *, t, dt: float = 60.0, out="run.nc", chunk: int | None = N
         "grid_fingerprint": grid_print, "values_fingerprint": values_print} | (attrs or {}))
     f = np.asarray(f0, dtype)
     with _write_errors(out):
-        io.write_part(out, header, 0, t[:1], f[None], f, {})
+        io.write_part(out, header, 0, t[:1], f[None], {})
     return _loop(problem, header, out, f, {}, 0, progress, log, stop_after)
 
 
@@ -249,7 +249,7 @@ def _loop(problem, header, out: Path, f, total: dict, done: int, progress, log, 
             if result or not np.all(np.isfinite(f_out)):
                 _diverged(problem, header, out, k, times, f_out, budget, result, log)
             with _write_errors(out):
-                io.write_part(out, header, k + 1, times[1:], f_out, f_out[-1], budget)
+                io.write_part(out, header, k + 1, times[1:], f_out, budget)
             total = {name: float(v[-1]) for name, v in budget.items()}
             f = jax.numpy.asarray(f_out[-1])
             bar(len(times) - 1, when(header.epoch, times[-1]))
@@ -292,8 +292,8 @@ def _diverged(problem, header, out, k, times, f_out, budget, result, log):
                f"first at {describe_cell(header.grid, bad)} ({int(bad.sum())} of {bad.size} cells)")
     with _write_errors(out):
         if good:
-            io.write_part(out, header, k + 1, times[1:good + 1], f_out[:good], f_out[good - 1],
-                          {name: v[:good] for name, v in budget.items()}, result)
+            io.write_part(out, header, k + 1, times[1:good + 1], f_out[:good], {name: v[:good] for name, v in budget.items()},
+                          result)
         message = f"{why}; {out} ends at {when(header.epoch, times[good])}"
         io.merge(out, "diverged", {"message": message})
     log("diverged: " + message)

@@ -145,7 +145,7 @@ def build(text: str, overrides=(), folder=Path("."), name: str = "case") -> Case
     if not isinstance(pictures, list) or any(p not in PICTURES for p in pictures):
         bad = next((p for p in pictures if p not in PICTURES), "") if isinstance(pictures, list) else pictures
         raise output.error("pictures", f'"{bad}" is not a picture{suggest(bad, PICTURES)}')
-    style = _style(output, duration)
+    style = _style(output)
     frame = Frame(epoch, duration, Path(folder))
     with section("case"):
         built = builder.build(config, frame)
@@ -169,14 +169,12 @@ def _times(output: Table, duration: float) -> np.ndarray:
     return t if t[-1] >= duration * (1 - 1e-12) else np.append(t, duration)
 
 
-def _style(output: Table, duration: float) -> dict:
+def _style(output: Table) -> dict:
     """What the pictures show, as attributes: seconds and L."""
     style = {}
     times = output.quantities("times", "time", None, low=0.0)
     if times is not None:
-        if max(times) > duration * (1 + 1e-9):
-            raise output.error("times", f"one lies after the end of the run ({duration:g} s)")
-        style["times"] = np.asarray(times)
+        style["times"] = np.asarray(times)      # those after the end are left out
     L = output.numbers("L", None, low=0.0)
     if L is not None:
         style["L"] = np.asarray(L)

@@ -193,6 +193,11 @@ def island(potential: float, m: int, at_L: float, mu: float, species="electron",
             "sign": math.copysign(1.0, potential * slope)}
 
 
+def _even(t, L, amplitude):
+    """The same amplitude at every L, one value for each."""
+    return amplitude * jnp.ones_like(L)
+
+
 def _waves(prm: Table, tables, dd, mu, species, planet):
     from jaxbelt.physics.dipole import drift_rate
 
@@ -209,7 +214,7 @@ def _waves(prm: Table, tables, dd, mu, species, planet):
             note = note or island(U0, m, at_L, mu, species, planet) | {"phase": phase}
         else:
             omega = table.quantity("frequency", "frequency")
-        waves.append(dd.Wave(potential=U0, m=m, omega=omega, phase=phase))
+        waves.append(dd.Wave(potential=function(_even, steady=True, amplitude=U0), m=m, omega=omega, phase=phase))
     return tuple(waves), note
 
 
