@@ -82,20 +82,23 @@ def float_leaves(tree):
 class Time:
     """A moment inside an interval: `start + offset` seconds after the epoch; `mid` is the interval's midpoint.
 
-    Step drivers are read at `mid`, so a moment on an edge belongs to the interval that is being advanced. `jumps` (and
-    a plain float) are accepted wherever a Time is.
+    Step drivers are read at `mid`, so a moment on an edge belongs to the interval that is being advanced. center and edge:
+    offsets of the middle of the current step, and of its end on the side of the half step being taken (the middle again for
+    a whole step): where the other flows of a splitting stand meanwhile. A plain number is accepted wherever a Time is.
     """
 
     start: Any
     offset: Any
     mid: Any
+    center: Any = None
+    edge: Any = None
 
     @property
     def value(self):
         return self.start + self.offset
 
     def plus(self, seconds) -> Time:
-        return Time(self.start, self.offset + seconds, self.mid)
+        return dataclasses.replace(self, offset=self.offset + seconds)
 
     @staticmethod
     def at(t) -> Time:

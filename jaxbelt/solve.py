@@ -119,10 +119,10 @@ def plan(problem: Problem, t, dt) -> Schedule:
 
 
 def _strang(flows):
-    """(index, fraction, offset) of the pieces of one step: halves outward, the last flow whole in the middle."""
+    """(index, fraction, offset, side) of the pieces of one step: halves outward, the last flow whole in the middle."""
     last = len(flows) - 1
-    first = [(i, 0.5, 0.0) for i in range(last)]
-    return first + [(last, 1.0, 0.0)] + [(i, 0.5, 0.5) for i in range(last - 1, -1, -1)]
+    first = [(i, 0.5, 0.0, -0.5) for i in range(last)]
+    return first + [(last, 1.0, 0.0, 0.0)] + [(i, 0.5, 0.5, 0.5) for i in range(last - 1, -1, -1)]
 
 
 def _interval(problem: Problem, steps: int, carry, interval, once=False):
@@ -142,21 +142,35 @@ def _interval(problem: Problem, steps: int, carry, interval, once=False):
     ready = [f.prepare(grid, w * dt) if f.steady else None for f, w in zip(shared, fraction)]
     steady = all(f.steady for f in shared)
 
-    def step(carry, i):
+    def piece(carry, i, flow, state, w, offset, side):
         f, budget = carry
-        t = clock.plus(i * dt)
+        t = dataclasses.replace(clock, offset=(i + offset) * dt, center=(i + 0.5) * dt, edge=(i + 0.5 + side) * dt)
+        f, moved = flow.advance(grid, state, f, t, w * dt)
+        return f, add_budgets(budget, moved)
+
+    # the outermost flow's halves of neighbouring steps are joined where that is exact: one application a step, not two
+    joined = len(shared) > 1 and shared[0].exact and shared[0].steady
+    if joined:
+        whole = shared[0].prepare(grid, dt)
+
+    def step(carry, i):
         flows, states = shared, ready
         if not steady:
-            fresh = build(t.plus(0.5 * dt))
+            fresh = build(clock.plus((i + 0.5) * dt))
             flows = [a if a.steady else b for a, b in zip(shared, fresh)]
             states = [s if a.steady else a.prepare(grid, w * dt) for a, s, w in zip(flows, ready, fraction)]
-        for k, w, offset in pieces:
-            f, moved = flows[k].advance(grid, states[k], f, t.plus(offset * dt), w * dt)
-            budget = add_budgets(budget, moved)
-        return (f, budget), None
+        for k, w, offset, side in pieces[1:-1] if joined else pieces:
+            carry = piece(carry, i, flows[k], states[k], w, offset, side)
+        if joined:
+            end = i == steps - 1
+            state = jax.tree.map(lambda a, b: jnp.where(end, a, b), ready[0], whole)
+            carry = piece(carry, i, shared[0], state, jnp.where(end, 0.5, 1.0), 0.5, 0.5)
+        return carry, None
 
     if once:
         return step(carry, 0)[0]
+    if joined:
+        carry = piece(carry, 0, shared[0], ready[0], 0.5, 0.0, -0.5)
     # two levels of checkpoints where there are many steps: memory of the gradient grows with the root of their number
     inner = math.ceil(math.sqrt(steps)) if steps > 64 else steps
     outer = math.ceil(steps / inner)

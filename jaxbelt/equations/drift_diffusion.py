@@ -24,10 +24,12 @@ import numpy as np
 from jaxbelt.coefficients import Time, evaluate, is_steady, jumps, parameters
 from jaxbelt.constants import EARTH
 from jaxbelt.flows import LineDiffusion, Reaction, Rotation, Transport
+from jaxbelt.flows.selling import check_psd
+from jaxbelt.flows.tensor import TensorDiffusion
 from jaxbelt.flows.transport import rate as courant_rate
 from jaxbelt.flows.weights import line_conductances
 from jaxbelt.grid import Axis, Grid
-from jaxbelt.physics.drift import Wave, perturbation, rotation_rate, streams, velocity_stream
+from jaxbelt.physics.drift import TurnedWall, Wave, edge_rate, perturbation, rotation_rate, streams, velocity_stream
 from jaxbelt.physics.losses import rate as loss_rate
 from jaxbelt.solve import make_problem
 
@@ -47,7 +49,7 @@ class Parameters:
     kinetic: T/q [V], callable of (t, L) (`dipole.KineticEnergy`) or (n_L + 1, 1) on L faces.
     potential: U [V], callable of (t, L, phi), or an array on corners (n_L + 1, n_phi), corner j at phi = 2 pi (j+1)/n_phi.
     waves: tuple of `Wave`. phidot [rad/s] and ldot [1/s]: drift given directly; phidot(L) may stand alone.
-    lifetime [day]; source [F/day], >= 0. planet: B_E, R_E for the drift of H.
+    lifetime [day]; source [F/day] (F stays >= 0 where it is >= 0). planet: B_E, R_E for the drift of H.
     """
 
     dll: Any = None
@@ -156,19 +158,17 @@ def _checked(made):
     drift = tensor = 0.0
     with jax.ensure_compile_time_eval():
         for t in (Time.at(jnp.asarray(m)) for m in moments):
-            for name in ("dll", "dphiphi", "lifetime", "source"):
-                _check_sign(name, evaluate(getattr(prm, name), t, *grid.mesh()))
+            for name in ("dll", "dphiphi", "lifetime", "dlphi", "source"):
+                _check_value(name, evaluate(getattr(prm, name), t, *grid.mesh()))
             for name, value in made.boundary.items():
-                _check_sign(name, evaluate(value, t, *(grid.mesh()[1:])))
+                _check_value(name, evaluate(value, t, *(grid.mesh()[1:])))
             if prm.ldot is not None:
                 mismatch = float(velocity_stream(grid, prm, t)[1])
                 limit = 1e-6 if callable(prm.ldot) else 0.05
                 if not mismatch <= limit:
-                    raise ValueError(f"ldot, phidot: the drift is divergent in dL dphi/L^2 (by {mismatch:.2g} of its largest flux); "
-                                     "L^2 d_L(Ldot/L^2) + d_phi phidot must vanish: derive both from one Hamiltonian")
+                    raise ValueError(f"ldot, phidot: the drift is divergent in dL dphi/L^2 (by {mismatch:.2g} of its largest "
+                                     "flux); L^2 d_L(Ldot/L^2) + d_phi phidot must vanish: derive both from one Hamiltonian")
             if prm.dlphi is not None:
-                from jaxbelt.flows.tensor import check_psd
-
                 w = _tensor(grid, prm, t)
                 check_psd(*(np.broadcast_to(np.asarray(x), grid.shape) for x in w))
                 tensor = max(tensor, float(jnp.max(sum(jnp.abs(x) for x in w) / grid.volumes)))
@@ -177,13 +177,17 @@ def _checked(made):
     return made.replace(plan=plan)
 
 
-def _check_sign(name, value):
+def _check_value(name, value):
+    """NaN nowhere; D not negative; lifetimes positive. (Sources and walls may have any sign; F >= 0 needs them >= 0.)"""
     if value is None:
         return
     value = np.asarray(value)
-    if np.any(np.isnan(value)) or np.any(value < 0) or (name == "lifetime" and np.any(value == 0)):
-        worst = value[np.isnan(value) | (value <= 0 if name == "lifetime" else value < 0)][0]
-        raise ValueError(f"{name}: must be {'positive' if name == 'lifetime' else 'at least 0'} everywhere, got {worst:g}")
+    if np.any(np.isnan(value)):
+        raise ValueError(f"{name}: is NaN somewhere; give a finite value everywhere")
+    low = {"dll": value < 0, "dphiphi": value < 0, "lifetime": value <= 0}.get(name)
+    if low is not None and np.any(low):
+        need = "positive" if name == "lifetime" else "at least 0"
+        raise ValueError(f"{name}: must be {need} everywhere, got {value[low][0]:g}")
 
 
 def _drift_speed(made, t) -> float:
@@ -265,51 +269,59 @@ def _tensor(grid, prm, t):
 
 def flows(problem, t, dt):
     """The flows of one step, outermost first (see the module's docstring)."""
-    prm, grid, plan = problem.parameters, problem.grid, problem.plan
-    mesh = grid.mesh()
-    loss, source = _rates(prm, t, mesh)
-    walls = {"lower": problem.boundary.get("inner"), "upper": problem.boundary.get("outer")}
-    local = {"loss": loss, "source": source}
-    slow = is_steady(prm.lifetime, prm.source)
-    angle = grid.ndim == 2
-    ring = None                                                # D_phiphi(L): rides on the rotation, in Fourier space
-    out = []
-    if angle and prm.dlphi is not None:
-        from jaxbelt.flows.tensor import TensorDiffusion
-
-        w11, w12, w22 = _tensor(grid, prm, t)
-        split = plan.tensor * (problem.dt_max or math.inf) <= _LINES_LIMIT
-        out.append(TensorDiffusion(axes=("L", "phi"), w11=w11, w12=w12, w22=w22, **local, lower=(walls["lower"], None),
-                                   upper=(walls["upper"], None), steady=slow and is_steady(prm.dll, prm.dlphi, prm.dphiphi),
-                                   method="unsplit"))
-        del split
-    else:
-        if prm.dll is not None:
-            out.append(LineDiffusion(axis="L", up=_radial(grid, prm, t, plan), **local, **walls,
-                                     steady=slow and is_steady(prm.dll)))
-        elif loss is not None or source is not None:
-            out.append(Reaction(loss=0.0 if loss is None else loss, source=0.0 if source is None else source, steady=slow))
-        if angle and prm.dphiphi is not None:
-            d = evaluate(prm.dphiphi, t, *mesh) / DAY
-            if d.ndim == 2 and d.shape[1] > 1:
-                out.append(_azimuthal(grid, prm, t))
-            else:
-                ring = jnp.broadcast_to(d, (grid["L"].n, 1))
-    if not angle:
-        return out
+    prm, grid = problem.parameters, problem.grid
+    if grid.ndim == 1:
+        return _in_l(problem, t, (problem.boundary.get("inner"), problem.boundary.get("outer")))
     mean, rest, waves = streams(grid, prm, t)
     rate = rotation_rate(grid, prm, mean, t)
     moving = any(x is not None for x in (prm.kinetic, prm.phidot, prm.potential, prm.ldot))
-    if moving or ring is not None:
-        out.append(Rotation(axis="phi", rate=rate, diffusion=ring,
-                            steady=is_steady(prm.kinetic, prm.phidot, prm.potential, prm.ldot, prm.dphiphi)))
-    if rest is not None or waves:
-        stream = perturbation(rest, waves, prm, rate, dt)
-        bound = plan.drift * (problem.dt_max or 0.0)
-        flow = Transport(axes=("L", "phi"), stream=stream, lower=(walls["lower"], None), upper=(walls["upper"], None),
-                         steady=not waves and is_steady(prm.kinetic, prm.phidot, prm.potential, prm.ldot))
-        out.append(dataclasses.replace(flow, substeps=max(1, math.ceil(bound / flow.courant))))
-    return out
+    convecting = rest is not None or bool(waves)
+    steady = is_steady(prm.kinetic, prm.phidot, prm.potential, prm.ldot)
+    ring, local = None, []                                     # D_phiphi(L) rides on the rotation, in Fourier space
+    if prm.dphiphi is not None and prm.dlphi is None:
+        d = evaluate(prm.dphiphi, t, *grid.mesh()) / DAY
+        if d.ndim == 2 and d.shape[1] > 1:
+            local = [_azimuthal(grid, prm, t)]
+        else:
+            ring = jnp.broadcast_to(d, (grid["L"].n, 1))
+    rings = [Rotation(axis="phi", rate=rate, diffusion=ring, steady=steady and (ring is None or is_steady(prm.dphiphi)))] \
+        if moving or ring is not None else []
+    radial = _in_l(problem, t, _walls(problem, rate, ring, inner=not convecting) if rings else _walls(problem))
+    if not convecting:
+        return rings + local + radial
+    bound = problem.plan.drift * (problem.dt_max or 0.0)
+    lower, upper = _walls(problem, rate, ring, inner=True)
+    flow = Transport(axes=("L", "phi"), stream=perturbation(rest, waves, prm, rate, dt), lower=(lower, None), upper=(upper, None),
+                     steady=steady and not waves)
+    return radial + local + rings + [dataclasses.replace(flow, substeps=max(1, math.ceil(bound / flow.courant)))]
+
+
+def _walls(problem, rate=None, ring=None, inner=True):
+    """(inner, outer) values, turned with the rings where they may depend on phi."""
+    ends = (None, None) if rate is None else (edge_rate(rate)[0, 0], edge_rate(rate)[-1, 0])
+    out = []
+    for name, row, omega in zip(("inner", "outer"), (0, -1), ends):
+        spread = None if ring is None else ring[row, 0]
+        value = problem.boundary.get(name)
+        out.append(value if value is None or omega is None else TurnedWall(value=value, rate=omega, spread=spread, inner=inner))
+    return tuple(out)
+
+
+def _in_l(problem, t, walls):
+    """Diffusion in L (or in the plane, with the cross terms), with loss and source on its diagonal."""
+    prm, grid, plan = problem.parameters, problem.grid, problem.plan
+    loss, source = _rates(prm, t, grid.mesh())
+    local, slow = {"loss": loss, "source": source}, is_steady(prm.lifetime, prm.source)
+    if prm.dlphi is not None:
+        w11, w12, w22 = _tensor(grid, prm, t)
+        return [TensorDiffusion(axes=("L", "phi"), w11=w11, w12=w12, w22=w22, **local, lower=walls[0], upper=walls[1],
+                                steady=slow and is_steady(prm.dll, prm.dlphi, prm.dphiphi))]
+    if prm.dll is not None:
+        return [LineDiffusion(axis="L", up=_radial(grid, prm, t, plan), **local, lower=walls[0], upper=walls[1],
+                              steady=slow and is_steady(prm.dll))]
+    if loss is not None or source is not None:
+        return [Reaction(loss=0.0 if loss is None else loss, source=0.0 if source is None else source, steady=slow)]
+    return []
 
 
 def _azimuthal(grid, prm, t):

@@ -23,10 +23,12 @@ class Flow:
         budget: dict of scalars, the content gained in this step: "<axis>.lower" and "<axis>.upper" through the walls,
         "source", "loss" (negative). An int entry "fault" is 0, or the code of what went wrong.
 
-    `steady` (static) says that the coefficients are constant inside an interval. dt may be traced.
+    `steady` (static) says that the coefficients are constant inside an interval. dt may be traced. `exact` (a property of
+    the class): advancing by a and then by b is advancing by a + b, so that the halves of neighbouring steps may be joined.
     """
 
     steady: bool
+    exact = False
 
     def prepare(self, grid, dt) -> Any:
         raise TypeError(f"{type(self).__name__} must define prepare")

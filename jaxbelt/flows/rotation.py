@@ -56,6 +56,7 @@ class Rotation(Flow):
     diffusion: Any = None
     steady: bool = static(True)
     positive: bool = static(True)
+    exact = True
 
     def prepare(self, grid, dt):
         k = grid.index(self.axis)

@@ -12,10 +12,10 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jaxbelt.coefficients import evaluate, parameters, static
+from jaxbelt.coefficients import Series, Time, evaluate, parameters, static
 from jaxbelt.flows.transport import ripple_filter, stream_from_velocity
 
-__all__ = ["Wave", "streams", "rotation_rate", "perturbation", "velocity_stream"]
+__all__ = ["Wave", "TurnedWall", "edge_rate", "streams", "rotation_rate", "perturbation", "velocity_stream"]
 
 _GAUSS, _WEIGHTS = np.polynomial.legendre.leggauss(4)
 
@@ -34,8 +34,52 @@ class Wave:
     phase: Any = 0.0
 
     def __call__(self, t, L, phi):
-        angle = self.m * phi - self.omega * t.value + self.phase
-        return evaluate(self.potential, t, L) * jnp.cos(angle)
+        angle = self.m * phi - self.omega * Time.at(t).value + self.phase
+        return evaluate(self.potential, t, L) * jnp.cos(angle) * jnp.ones_like(L)
+
+
+@parameters
+class TurnedWall:
+    """A wall value as a flow feels it that is split from the rotation: seen in the frame in which the rings stand meanwhile.
+
+    value: a coefficient of (t, phi). rate: rotation at the wall [rad/s]. At a stage time t the rings stand where they were (or
+    will be) at the frame's moment, so the value is read at phi + rate (t - frame). Without this, a wall value that depends on phi
+    would bring the splitting down to first order. spread: D_phiphi [rad^2/s] where that rides on the rotation: undone in the
+    same way, to first order and not below zero. inner: the flow lies inside the rotation (frame: the middle of the step),
+    else outside (its beginning or end).
+    """
+
+    value: Any
+    rate: Any
+    spread: Any = None
+    inner: bool = static(True)
+
+    def __call__(self, t, phi):
+        elapsed = t.offset - (t.center if self.inner else t.edge)
+        value = self._turned(t, phi, self.rate * elapsed)
+        n = jnp.shape(value)[-1] if jnp.ndim(value) else 1
+        if self.spread is None or n == 1:
+            return value
+        bend = (jnp.roll(value, 1, -1) - 2 * value + jnp.roll(value, -1, -1)) / (2 * np.pi / n) ** 2
+        return jnp.maximum(value - self.spread * elapsed * bend, jnp.minimum(value, 0.0))
+
+    def _turned(self, t, phi, turn):
+        if callable(self.value) and not isinstance(self.value, Series):
+            return evaluate(self.value, t, phi + turn)
+        value = evaluate(self.value, t)
+        if value.ndim == 0 or value.shape[-1] == 1:
+            return value
+        # an array over phi: linear interpolation keeps it within its bounds
+        n = value.shape[-1]
+        shift = turn / (2 * np.pi / n)
+        k = jnp.floor(shift)
+        index = (jnp.arange(n) + k.astype(int)) % n
+        return value[..., index] * (1 - (shift - k)) + value[..., (index + 1) % n] * (shift - k)
+
+
+def edge_rate(rate):
+    """Rotation rates carried from the cells to the L faces, shape (n_L + 1, 1)."""
+    return jnp.concatenate([1.5 * rate[:1] - 0.5 * rate[1:2], 0.5 * (rate[1:] + rate[:-1]), 1.5 * rate[-1:] - 0.5 * rate[-2:-1]])
 
 
 def _scale(planet):
@@ -98,7 +142,7 @@ def velocity_stream(grid, prm, t):
 
 
 def rotation_rate(grid, prm, mean, t):
-    """Rate of the exact rotation of every ring [rad/s], shape (n_L, 1): (psi_0(upper face) - psi_0(lower face))/V, plus phidot(L)."""
+    """Rate of every ring's exact rotation [rad/s], (n_L, 1): (psi_0(upper face) - psi_0(lower face))/V, plus phidot(L)."""
     rate = jnp.zeros((grid["L"].n, 1))
     if mean.ndim == 2:
         rate = rate + jnp.diff(mean, axis=0) / grid["L"].measure[:, None]
@@ -112,7 +156,7 @@ def rotation_rate(grid, prm, mean, t):
 
 def perturbation(rest, waves, prm, rate, dt):
     """Stream function of H1 as a step of dt feels it: every harmonic averaged in the frame of the split-off rotation."""
-    edge = jnp.concatenate([1.5 * rate[:1] - 0.5 * rate[1:2], 0.5 * (rate[1:] + rate[:-1]), 1.5 * rate[-1:] - 0.5 * rate[-2:-1]])
+    edge = edge_rate(rate)
     total = 0.0 if rest is None else ripple_filter(rest, edge, dt, 1)
     for wave, psi in zip(prm.waves, waves):
         total = total + ripple_filter(psi, edge, dt, 1, omega=wave.omega)
