@@ -31,7 +31,9 @@ def _multiplier(n, period, shift, spread, dtype):
 def shift_rings(f, multiplier, positive):
     """Rings (last axis) of f times Fourier multipliers; kept non-negative by scaling a ring toward its mean where needed."""
     n = f.shape[-1]
-    out = jnp.fft.irfft(jnp.fft.rfft(f, axis=-1) * multiplier, n=n, axis=-1)
+    # as (rings, n): XLA's CPU back end cannot run a partitioned FFT whose operand it laid out in another order
+    modes = jnp.fft.rfft(f.reshape(-1, n)).reshape(*f.shape[:-1], n // 2 + 1) * multiplier
+    out = jnp.fft.irfft(modes.reshape(-1, n // 2 + 1), n=n).reshape(f.shape)
     if not positive:
         return out
 
