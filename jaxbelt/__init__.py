@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 
 # eager, because these functions share their module's name: a later import of the module must not hide them
+from jaxbelt.run import resume, run
 from jaxbelt.solve import Problem, Result, Solution, make_problem, solve
 
 __version__ = "0.1.0"
@@ -20,7 +21,7 @@ _HOME = {
     "Axis": "grid", "Grid": "grid",
     "Series": "coefficients", "Time": "coefficients", "evaluate": "coefficients", "function": "coefficients",
     "parameters": "coefficients", "static": "coefficients", "is_steady": "coefficients",
-    "run": "run", "resume": "run", "load": "io",
+    "load": "io",
 }
 _MODULES = {
     "drift_diffusion": "equations.drift_diffusion",
@@ -29,7 +30,7 @@ _MODULES = {
     "radial_diffusion": "physics.radial_diffusion",
 }
 
-__all__ = ["__version__", "enable_x64", "Problem", "Result", "Solution", "make_problem", "solve", *_HOME, *_MODULES]
+__all__ = ["__version__", "enable_x64", "Problem", "Result", "Solution", "make_problem", "solve", "run", "resume", *_HOME, *_MODULES]
 
 
 def enable_x64() -> None:

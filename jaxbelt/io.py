@@ -178,7 +178,7 @@ def _static(file, header: Header, nt: int):
     grid, attrs = header.grid, dict(header.attrs)
     file.dimensions = {"time": nt, **dict(zip(grid.names, grid.shape))}
     for a in grid.axes:
-        common = {"units": a.unit, "long_name": a.long_name or a.name}
+        common = {"units": a.unit, "long_name": a.long_name}
         _variable(file, a.name, (a.name,), a.centers, common | {"periodic": int(a.periodic), "nodes": int(a.is_nodes)})
         _variable(file, f"{a.name}_measure", (a.name,), a.measure, {"long_name": f"integral of the volume factor of {a.name}"})
         if not a.is_nodes:

@@ -173,9 +173,8 @@ def _bar_of(fig, mesh, axes, label, **kw):
 def _under(cmap):
     import matplotlib
 
-    cmap = matplotlib.colormaps[cmap].copy()
-    cmap.set_bad(cmap(0.0))
-    return cmap
+    cmap = matplotlib.colormaps[cmap]
+    return cmap.with_extremes(bad=cmap(0.0))
 
 
 def _driver_panel(run, ax, name):

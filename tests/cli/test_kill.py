@@ -1,0 +1,87 @@
+"""`kill -9` at five moments of the (reduced) storm case, and an interrupt: the resumed run ends with the same bits."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+
+from jaxbelt import io
+
+WORDS = ["run", "storm-2013-03", "--quiet", "--no-pictures", "--set", "grid.cells=[24,16]", "--set", "numerics.chunk=6",
+         "--set", "numerics.dt=900 s"]
+ENV = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+
+
+def start(folder, *words, cache=None):
+    """cache: a folder of compiled programs, which spares the runs that are to be killed their compiling."""
+    env = ENV | ({"JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"} if cache else {})
+    return subprocess.Popen([sys.executable, "-m", "jaxbelt.cli", *words], cwd=folder, env=env, stderr=subprocess.PIPE, text=True)
+
+
+def finish(folder, *words, cache=None):
+    process = start(folder, *words, cache=cache)
+    _, err = process.communicate(timeout=300)
+    return process.returncode, err
+
+
+def parts(folder):
+    return sorted((folder / "storm-2013-03.nc.parts").glob("part-*.nc"))
+
+
+def until(process, condition, *args):
+    end = time.time() + 300
+    while process.poll() is None and not condition(*args) and time.time() < end:
+        time.sleep(0.0005)
+
+
+def same(a, b):
+    for x, y in ((a.f, b.f), (a.state, b.state), (a.t, b.t), (a.content, b.content)):
+        assert x.tobytes() == y.tobytes()
+    assert all(a.budget[k].tobytes() == b.budget[k].tobytes() for k in b.budget)
+
+
+def test_kill_at_five_moments(tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    whole.mkdir()
+    killed.mkdir()
+    cache = tmp_path / "cache"
+    assert finish(whole, *WORDS, cache=cache)[0] == 0
+    total, reached = 41, []
+    writing = killed / "storm-2013-03.nc.parts"
+    moments = [
+        lambda n: len(parts(killed)) == 1,                                      # while compiling
+        lambda n: len(parts(killed)) >= n + 1,                                  # after its first chunk
+        lambda n: len(parts(killed)) >= n + 3 and any(writing.glob("*.tmp")),   # while a part is being written
+        lambda n: len(parts(killed)) >= n + 12,                                 # well on its way
+        lambda n: (killed / "storm-2013-03.nc.tmp").exists(),                   # while the parts are put together
+    ]
+    for k, moment in enumerate(moments):
+        n = len(parts(killed))
+        process = start(killed, *(WORDS if k == 0 else ["resume", "storm-2013-03.nc", "--quiet", "--no-pictures"]), cache=cache)
+        until(process, moment, n)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL, "it ended before it could be killed"
+        reached.append(len(parts(killed)))
+        assert not (killed / "storm-2013-03.nc").exists()
+        assert io.load(killed / "storm-2013-03.nc").t.size == 1 + 6 * (reached[-1] - 1)      # what there is can be read
+    assert reached[0] == 1 and reached == sorted(reached) and reached[3] < total == reached[4]
+    # the last one compiles for itself
+    assert finish(killed, "resume", "storm-2013-03.nc", "--quiet", "--no-pictures") == (0, "")
+    a, b = (io.load(f / "storm-2013-03.nc") for f in (killed, whole))
+    same(a, b)
+    assert b.complete and np.all(b.f >= 0)
+    assert sorted(p.name for p in killed.iterdir() if not p.name.endswith(".tmp")) == ["storm-2013-03.log", "storm-2013-03.nc"]
+    assert not list(killed.glob("*.tmp"))
+
+
+def test_interrupt_ends_with_130(tmp_path):
+    process = start(tmp_path, *WORDS)
+    until(process, lambda: len(parts(tmp_path)) >= 3)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 130 and "resume with: jaxbelt resume" in err and err.count("\n") == 1
+    assert io.load(tmp_path / "storm-2013-03.nc").status == "unfinished"
