@@ -30,7 +30,8 @@ _MODULES = {
     "radial_diffusion": "physics.radial_diffusion",
 }
 
-__all__ = ["__version__", "enable_x64", "Problem", "Result", "Solution", "make_problem", "solve", "run", "resume", *_HOME, *_MODULES]
+__all__ = ["__version__", "enable_x64", "Problem", "Result", "Solution", "make_problem", "solve", "run", "resume",
+           *_HOME, *_MODULES]
 
 
 def enable_x64() -> None:
