@@ -110,3 +110,17 @@ def test_snippets_of(page, tmp_path, monkeypatch):
             continue                                              # a file that is included and has its own tests
         line = text[: match.start(1)].count("\n")
         exec(compile("\n" * line + match[1], str(page), "exec"), names)
+
+
+CASE_PAGES = [p for p in PAGES if "```toml" in p.read_text()]
+
+
+@pytest.mark.parametrize("page", CASE_PAGES, ids=lambda p: p.name)
+def test_case_files_of(page, tmp_path):
+    """The TOML blocks of a page are cases that can be run."""
+    from jaxbelt import cases
+
+    (tmp_path / "kp.txt").write_text("".join(f"201303{day} 2.0 2.3 3.0 4.7 5.0 3.3 2.0 1.0\n" for day in range(16, 22)))
+    for text in re.findall(r"^```toml\n(.*?)^```", page.read_text(), re.S | re.M):
+        case = cases.build(text, folder=tmp_path)
+        assert case.f0.shape == case.problem.grid.shape and case.t[-1] > 0
