@@ -260,7 +260,7 @@ def memory(case) -> float:
 
     width = 4 if case.precision == "single" else 8
     chunk = case.chunk or chunk_size(case.t.size - 1, case.f0.size * width)
-    return 450 * 2**20 + case.f0.size * (60 * 8 + 3 * chunk * 8 + 2 * case.t.size * width)
+    return 600 * 2**20 + case.f0.size * (60 * 8 + 3 * chunk * 8 + 2 * case.t.size * width)
 
 
 @command("cases", "list the shipped cases")

@@ -83,15 +83,17 @@ def _label(run, mean=False) -> str:
     return name + mean + ("" if unit in ("", "1") else f" [{pretty}]")
 
 
-def _log_norm(values, limits=None, decades=5.0):
-    """A logarithmic colour scale whose ends are whole halves of a decade, and lowest drawn value."""
-    from matplotlib.colors import LogNorm
+def _norm(values, limits=None, decades=5.0):
+    """A logarithmic colour scale whose ends are whole halves of a decade; a linear one for less than a factor of 30."""
+    from matplotlib.colors import LogNorm, Normalize
 
     if limits is not None:
         return LogNorm(float(limits[0]), float(limits[1]), clip=False)
     good = values[np.isfinite(values) & (values > 0)]
     if good.size == 0:
         return LogNorm(1e-3, 1.0)
+    if values.min() > 0 and values.max() < 30 * values.min():
+        return Normalize(values.min(), values.max() * (1 + 1e-9))
     top = math.ceil(2 * math.log10(good.max()) - 1e-9) / 2
     low = math.floor(2 * math.log10(np.percentile(good, 1.0)) + 1e-9) / 2
     return LogNorm(10.0 ** min(max(low, top - decades), top - 0.5), 10.0**top)
@@ -165,6 +167,8 @@ def _colors(n):
 
 
 def _bar_of(fig, mesh, axes, label, **kw):
+    if type(mesh.norm).__name__ == "LogNorm":
+        kw = {"extend": "min"} | kw
     bar = fig.colorbar(mesh, ax=axes, pad=0.015, **kw)
     bar.set_label(label)
     return bar
@@ -223,11 +227,11 @@ def l_time(run):
         _driver_panel(run, ax, name)
     f, ax = _values(run), axes[-1]
     mesh = ax.pcolormesh(_abscissa(run, _edges(run.t)), run.grid["L"].faces, np.ma.masked_less_equal(f, 0).T,
-                         norm=_log_norm(f, _limits(run)), cmap=_under("viridis"), rasterized=True)
+                         norm=_norm(f, _limits(run)), cmap=_under("viridis"), rasterized=True)
     ax.set_ylabel("L")
     ax.set_xlim(*_abscissa(run, np.array([run.t[0], run.planned[-1]])))
     _time_axis(run, ax)
-    _bar_of(fig, mesh, ax, _label(run, mean=True), extend="min")
+    _bar_of(fig, mesh, ax, _label(run, mean=True))
     return fig
 
 
@@ -240,7 +244,7 @@ def dials(run, n: int = 8):
     fig = _figure(run, 2.75 * columns + 0.8, 2.95 * rows + 0.9)
     axes = fig.subplots(rows, columns, squeeze=False, subplot_kw={"projection": "polar"}).ravel()
     f = _values(run, ("L", "phi"))[picked]
-    norm, faces = _log_norm(f, _limits(run)), run.grid["L"].faces
+    norm, faces = _norm(f, _limits(run)), run.grid["L"].faces
     kp = run.drivers.get("kp")
     for ax, i, values in zip(axes, picked, f):
         ax.set_theta_zero_location("S")
@@ -263,7 +267,7 @@ def dials(run, n: int = 8):
         ax.set_title(text, fontsize=9, pad=5)
     for ax in axes[len(picked):]:
         ax.remove()
-    _bar_of(fig, mesh, list(axes[:len(picked)]), _label(run), shrink=0.7 if rows > 1 else 0.9, extend="min")
+    _bar_of(fig, mesh, list(axes[:len(picked)]), _label(run), shrink=0.7 if rows > 1 else 0.9)
     return fig
 
 
@@ -281,10 +285,10 @@ def cuts(run, n: int = 7):
     f, picked = _values(run), _picked(run, n)
     for i, color in zip(picked, _colors(len(picked))):
         ax.plot(run.grid["L"].centers, np.ma.masked_less_equal(f[i], 0), color=color, label=_moment(run, run.t[i]), lw=1.6)
-    norm = _log_norm(f, _limits(run), decades=8.0)
-    top = max(norm.vmax, 1.2 * f[picked].max())
-    ax.set(xlabel="L", ylabel=_label(run, mean=True), yscale="log",
-           ylim=(norm.vmin, top), xlim=run.grid["L"].faces[[0, -1]])
+    norm = _norm(f, None, decades=6.0)
+    if type(norm).__name__ == "LogNorm":
+        ax.set(yscale="log", ylim=(norm.vmin, max(norm.vmax, 1.2 * f[picked].max())))
+    ax.set(xlabel="L", ylabel=_label(run, mean=True), xlim=run.grid["L"].faces[[0, -1]])
     ax.grid(alpha=0.25, which="both", lw=0.4)
     ax.legend(fontsize=8, framealpha=0.9)
     return fig
@@ -354,11 +358,10 @@ def map_(run, n: int = 4):
     axes = fig.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
     f = _values(run, ("L", "phi"))[picked]
     hours, L = 12.0 * run.grid["phi"].faces / np.pi, run.grid["L"].faces
-    wide = f.min() <= 0 or f.max() > 100 * f.min()
-    kw = {"norm": _log_norm(f, _limits(run))} if wide else {"vmin": f.min(), "vmax": f.max()}
+    norm = _norm(f, _limits(run))
     wave = run.attrs.get("island")
     for ax, i, values in zip(axes, picked, f):
-        mesh = ax.pcolormesh(hours, L, values, cmap=_under("viridis"), rasterized=True, **kw)
+        mesh = ax.pcolormesh(hours, L, values, cmap=_under("viridis"), rasterized=True, norm=norm)
         if wave:
             _separatrix(ax, wave, run.t[i])
         ax.set_title(_moment(run, run.t[i]), fontsize=9)
