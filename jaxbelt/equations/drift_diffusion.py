@@ -24,7 +24,7 @@ import numpy as np
 from jaxbelt.coefficients import Time, evaluate, is_steady, jumps, parameters
 from jaxbelt.constants import EARTH
 from jaxbelt.flows import LineDiffusion, Reaction, Rotation, Transport
-from jaxbelt.flows.selling import check_psd
+from jaxbelt.flows.selling import check_psd, offset_set
 from jaxbelt.flows.tensor import TensorDiffusion
 from jaxbelt.flows.transport import rate as courant_rate
 from jaxbelt.flows.weights import line_conductances
@@ -38,7 +38,8 @@ __all__ = ["Parameters", "Wave", "flows", "grid", "problem"]
 DAY = 86400.0
 _SAMPLES = 64              # moments at which a problem is checked and planned when it is built
 _MARGIN = 1.25             # the planned drift speed over the fastest one found
-_LINES_LIMIT = 10.0        # conductance * dt/V up to which the tensor is split into lines
+_LINES_LIMIT = 10.0        # conductance * dt/V up to which the tensor is split into lines,
+_MOST_LINES = 12           # and the number of offsets
 
 
 @parameters
@@ -67,12 +68,14 @@ class Parameters:
 
 @dataclasses.dataclass(frozen=True)
 class _Plan:
-    """Static: kinds of the walls, the fastest drift [1/s] and the largest cross-diffusion rate [1/s] the run is planned for."""
+    """Static: kinds of the walls; the fastest drift [1/s], the largest cross-diffusion rate [1/s] and the tensor's offsets that
+    the run is planned for."""
 
     inner: str
     outer: str
     drift: float = 0.0
     tensor: float = 0.0
+    offsets: tuple = ()
 
 
 def grid(L=(2.0, 7.0), cells=(200, 128), *, spacing="log", faces=None) -> Grid:
@@ -156,6 +159,7 @@ def _checked(made):
     moments = np.asarray(jumps(prm, made.boundary) or (0.0,))
     moments = moments[np.unique(np.linspace(0, moments.size - 1, _SAMPLES).astype(int))]
     drift = tensor = 0.0
+    offsets = set()
     with jax.ensure_compile_time_eval():
         for t in (Time.at(jnp.asarray(m)) for m in moments):
             for name in ("dll", "dphiphi", "lifetime", "dlphi", "source"):
@@ -170,10 +174,13 @@ def _checked(made):
                                      "flux); L^2 d_L(Ldot/L^2) + d_phi phidot must vanish: derive both from one Hamiltonian")
             if prm.dlphi is not None:
                 w = _tensor(grid, prm, t)
-                check_psd(*(np.broadcast_to(np.asarray(x), grid.shape) for x in w))
-                tensor = max(tensor, float(jnp.max(sum(jnp.abs(x) for x in w) / grid.volumes)))
+                w = [np.broadcast_to(np.asarray(x), grid.shape) for x in w]
+                check_psd(*w)
+                offsets.update(offset_set(*w))
+                tensor = max(tensor, float(np.max(sum(np.abs(x) for x in w) / grid.volumes)))
             drift = max(drift, _drift_speed(made, t))
-    plan = dataclasses.replace(made.plan, drift=float(f"{_MARGIN * drift:.3g}"), tensor=float(f"{tensor:.3g}"))
+    plan = dataclasses.replace(made.plan, drift=float(f"{_MARGIN * drift:.3g}"), tensor=float(f"{tensor:.3g}"),
+                               offsets=tuple(sorted(offsets)))
     return made.replace(plan=plan)
 
 
@@ -314,7 +321,10 @@ def _in_l(problem, t, walls):
     local, slow = {"loss": loss, "source": source}, is_steady(prm.lifetime, prm.source)
     if prm.dlphi is not None:
         w11, w12, w22 = _tensor(grid, prm, t)
-        return [TensorDiffusion(axes=("L", "phi"), w11=w11, w12=w12, w22=w22, **local, lower=walls[0], upper=walls[1],
+        # small steps allow the tensor's lines one after another, ten times cheaper; else one block solve
+        split = 0 < len(plan.offsets) <= _MOST_LINES and plan.tensor * (problem.dt_max or math.inf) <= _LINES_LIMIT
+        method = {"method": "lines", "offsets": plan.offsets} if split else {}
+        return [TensorDiffusion(**method, axes=("L", "phi"), w11=w11, w12=w12, w22=w22, **local, lower=walls[0], upper=walls[1],
                                 steady=slow and is_steady(prm.dll, prm.dlphi, prm.dphiphi))]
     if prm.dll is not None:
         return [LineDiffusion(axis="L", up=_radial(grid, prm, t, plan), **local, lower=walls[0], upper=walls[1],
