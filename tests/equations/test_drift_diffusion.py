@@ -18,7 +18,7 @@ def order(errors, ratio=2.0):
 
 
 def shear_case(cells, steps, *, d0, c, e, m=1, k0=4.0, o0=3.0, o1=12.0, days=0.5, outer=6.0):
-    """Exact wave of a sheared full tensor: D_LL = d0 L^4, D_Lphi = -c L^2, D_phiphi = e [per day], Omega = o0 + o1/L [rad/day]."""
+    """Exact wave of a sheared full tensor: D_LL = d0 L^4, D_Lphi = -c L^2, D_phiphi = e, Omega = o0 + o1/L, per day."""
     grid = dd.grid(L=(2.0, outer), cells=cells, spacing="inverse")
 
     def exact(t, L, phi):
@@ -27,8 +27,8 @@ def shear_case(cells, steps, *, d0, c, e, m=1, k0=4.0, o0=3.0, o1=12.0, days=0.5
             + 2 * c * m * (k0 * t - m * o1 * t**2 / 2) + e * m**2 * t
         return 2.0 + jnp.cos(m * phi - m * o0 * t + (k0 - m * o1 * t) / L) * jnp.exp(-s)
 
-    prm = dd.Parameters(dll=PowerLaw(d0=d0, power=4.0), dlphi=jb.function(lambda t, L, phi: -c * L**2, steady=True) if c else None,
-                        dphiphi=e, phidot=jb.function(lambda t, L, phi: (o0 + o1 / L) / DAY, steady=True))
+    cross = jb.function(lambda t, L, phi: -c * L**2, steady=True) if c else None
+    prm = dd.Parameters(dll=PowerLaw(d0=d0, power=4.0), dlphi=cross, dphiphi=e, phidot=jb.function(lambda t, L, phi: (o0 + o1 / L) / DAY, steady=True))
     walls = {w: jb.function(lambda t, phi, L=L: exact(t, L, phi)) for w, L in (("inner", 2.0), ("outer", outer))}
     problem = dd.problem(grid, prm, **walls)
     sol = jb.solve(problem, exact(0.0, *grid.mesh()), t=[0, days * DAY], dt=days * DAY / steps)
@@ -42,7 +42,7 @@ def test_shear_and_line_diffusion_at_order_two():
 
 @pytest.mark.parametrize("c", [0.05, 0.1])
 def test_shear_and_full_tensor_at_order_two(c):
-    """c = 0.1 is the rank-1 tensor c^2 = d0 e; the walls make its slope 1 : 1 in cells (dphi/dx = sqrt(e/d0) = 5, n_phi = 4 n_L)."""
+    """c = 0.1 is the rank-1 tensor c^2 = d0 e; the walls make its slope 1 : 1 in cells (dphi/dx = 5, n_phi = 4 n_L)."""
     outer = 1 / (0.5 - 2 * np.pi / 20)
     errors = [shear_case((n, 4 * n), n, d0=2e-2, c=c, e=0.5, days=0.25, outer=outer) for n in (8, 16, 32)]
     assert np.all(order(errors) > 1.9), errors
@@ -129,7 +129,8 @@ def test_constants_are_preserved_by_convection():
 
 def test_quasi_trapped_particles_leave_and_are_counted():
     grid = dd.grid(L=(2.0, 7.0), cells=(60, 48))
-    prm = dd.Parameters(kinetic=KineticEnergy(mu=float(mu_of_energy(0.01, 5.0))), potential=jb.function(dawn_dusk, steady=True, A=600.0))
+    prm = dd.Parameters(kinetic=KineticEnergy(mu=float(mu_of_energy(0.01, 5.0))),
+                        potential=jb.function(dawn_dusk, steady=True, A=600.0))
     problem = dd.problem(grid, prm, inner="open", outer="open")
     f0 = np.where(grid.mesh()[0] > 5, 1.0, 0.0) * np.ones(grid.shape)
     sol = jb.solve(problem, f0, t=[0, 4 * 3600.0], dt=300.0)
@@ -162,7 +163,7 @@ def test_drift_given_as_ldot_and_phidot_equals_the_potential():
 
     given = dd.Parameters(
         ldot=jb.function(lambda t, L, phi: -(L**2) / scale * 600.0 * L**2 * jnp.cos(phi), steady=True),
-        phidot=jb.function(lambda t, L, phi: L**2 / scale * (slope(L) + 2 * 600.0 * L * jnp.sin(phi) + 92.5e3 / L**2), steady=True))
+        phidot=jb.function(lambda t, L, phi: L**2 / scale * (slope(L) + 1200.0 * L * jnp.sin(phi) + 92.5e3 / L**2), steady=True))
     same = dd.problem(grid, given, **{k: v for k, v in problem.boundary.items()})
     f = jb.solve(same, f0, t=[0, 3600.0], dt=300.0).f[-1]
     assert np.max(np.abs(f - sol.f[-1])) < 1e-6
