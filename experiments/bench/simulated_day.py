@@ -39,7 +39,8 @@ def main():
             runs.append(time.perf_counter() - start)
         error = float(np.mean(np.abs(f[-1] - fine)) / np.mean(fine))
         print(f"dt {dt:5.0f} s: {min(runs):.3f} s a simulated day ({86400 / dt:.0f} steps, "
-              f"{1e3 * min(runs) * dt / 86400:.3f} ms a step), first call with compilation {first:.1f} s; L1 difference from dt = 6 s: {error:.1e}")
+              f"{1e3 * min(runs) * dt / 86400:.3f} ms a step), first call with compilation "
+              f"{first:.1f} s; L1 difference from dt = 6 s: {error:.1e}")
 
 
 if __name__ == "__main__":

@@ -45,7 +45,8 @@ class Reaction(Flow):
 class Mixing(Flow):
     """df/dt = rate (P f - f) for a projection P, exactly: f -> P f + (f - P f) exp(-rate dt).
 
-    project: a callable pytree f -> P f with P P = P, content-preserving and positive. rate [1/s]: a number, or an array constant on the sets that P averages over.
+    project: a callable pytree f -> P f with P P = P, content-preserving and positive.
+    rate [1/s]: a number, or an array constant on the sets that P averages over.
     """
 
     project: Callable = None

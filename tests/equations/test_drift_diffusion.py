@@ -28,7 +28,8 @@ def shear_case(cells, steps, *, d0, c, e, m=1, k0=4.0, o0=3.0, o1=12.0, days=0.5
         return 2.0 + jnp.cos(m * phi - m * o0 * t + (k0 - m * o1 * t) / L) * jnp.exp(-s)
 
     cross = jb.function(lambda t, L, phi: -c * L**2, steady=True) if c else None
-    prm = dd.Parameters(dll=PowerLaw(d0=d0, power=4.0), dlphi=cross, dphiphi=e, phidot=jb.function(lambda t, L, phi: (o0 + o1 / L) / DAY, steady=True))
+    prm = dd.Parameters(dll=PowerLaw(d0=d0, power=4.0), dlphi=cross, dphiphi=e,
+                        phidot=jb.function(lambda t, L, phi: (o0 + o1 / L) / DAY, steady=True))
     walls = {w: jb.function(lambda t, phi, L=L: exact(t, L, phi)) for w, L in (("inner", 2.0), ("outer", outer))}
     problem = dd.problem(grid, prm, **walls)
     sol = jb.solve(problem, exact(0.0, *grid.mesh()), t=[0, days * DAY], dt=days * DAY / steps)
