@@ -84,13 +84,16 @@ def prepare(device: str | None = None):
 
     jaxbelt.enable_x64()
     if device:
-        jax.config.update("jax_platforms", {"cpu": "cpu", "gpu": "cuda"}[device])
+        jax.config.update("jax_platforms", {"cpu": "cpu", "gpu": "cuda,cpu"}[device])
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         _use_all_cores(jax)
     try:
-        jax.devices()
-    except RuntimeError as error:
-        raise InputError(f"--device {device}: JAX finds no such device ({str(error).splitlines()[0][:120]})") from None
+        found = jax.devices()[0].platform
+    except (RuntimeError, AssertionError):       # the latter where jaxlib has no CUDA at all
+        found = "none"
+    if device and found != device:
+        advice = '; install: pip install "jaxbelt[cuda12]"' if device == "gpu" else ""
+        raise InputError(f"--device {device}: JAX finds no such device here{advice}")
 
 
 def _use_all_cores(jax):

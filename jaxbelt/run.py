@@ -121,6 +121,12 @@ def resume(path, problem=None, *, progress: bool | None = None, log=None, stop_a
     header = io.read_header(parts[0])
     io.check_writable(path.parent)
     ends = [io.read_end(p) for p in parts]
+    chunk, intervals = int(header.attrs["chunk"]), header.t.size - 1
+    if len(ends) > 1 and ends[-1]["t"].size < min(chunk, intervals - (len(ends) - 2) * chunk):
+        parts.pop().unlink()      # the good part of a chunk that diverged, killed before its file was finished: once more
+        ends.pop()
+    if not np.array_equal(np.concatenate([e["t"] for e in ends]), header.t[:sum(e["t"].size for e in ends)]):
+        raise InputError(f"{io.parts_of(path)} holds other times than its first part planned; it cannot be resumed")
     state, total = ends[-1]["state"], {k: float(v[-1]) for k, v in ends[-1]["budget"].items()}
     if problem is None:
         if "toml" not in header.attrs:

@@ -102,6 +102,22 @@ def test_a_spoilt_run_keeps_the_good_part(tmp_path):
         resume(out)
 
 
+def test_killed_while_it_diverges(tmp_path, monkeypatch):
+    out, source = tmp_path / "a.nc", function(lambda t, L: jnp.where(t > 3000.0, jnp.nan, 0.0) * L)
+
+    def killed(*_):
+        raise SystemExit
+
+    monkeypatch.setattr(io, "merge", killed)
+    with pytest.raises(SystemExit):
+        run(problem(source=source), f0(), t=T, dt=300.0, out=out, chunk=3, progress=False)
+    monkeypatch.undo()
+    assert load(out).t.size == 6
+    with pytest.raises(Diverged):
+        resume(out, problem(source=source), progress=False)
+    assert load(out).t.size == 6 and load(out).status == "diverged"
+
+
 def test_sigint_finishes_the_chunk_and_resumes(tmp_path, whole, monkeypatch):
     out = tmp_path / "a.nc"
     write = io.write_part

@@ -138,6 +138,13 @@ def test_an_unfinished_run_is_not_overwritten(here, capsys):
     assert status == 2 and "part-00000.nc is damaged" in err and err.count("\n") == 1
 
 
+def test_a_gpu_that_is_not_there():
+    words = [sys.executable, "-m", "jaxbelt.cli", "info", "--device", "gpu"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    assert done.returncode in (0, 2)
+    assert done.returncode == 0 or "--device gpu" in done.stderr and done.stderr.count("\n") == 1
+
+
 def test_the_command_is_installed():
     done = subprocess.run([sys.executable, "-m", "jaxbelt.cli", "cases"], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0 and "storm-2013-03" in done.stdout
