@@ -185,7 +185,8 @@ class Transport(Flow):
         new = moved(high)
         if not self.positive:
             return new, gained(high)
-        negative = jnp.any(new < 0, axis=tuple(k), keepdims=True)
+        # a plane that comes in with negative values is left to the high order: there is nothing to keep positive
+        negative = jnp.any(new < 0, axis=tuple(k), keepdims=True) & (jnp.min(f, axis=tuple(k), keepdims=True) >= 0)
 
         def limited():
             low = [u[i] * upwind_values(g, u[i], k[i], walls[i]) for i in (0, 1)]
