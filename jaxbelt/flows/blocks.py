@@ -74,17 +74,18 @@ def m_matrix_inverse(off, sums):
     return table[:n, :n]
 
 
-def block_factor(inner, outer, sums):
-    """Factor M: inner N (blocks, n, n), outer U (blocks, n, n; the last one is zero), sums c (blocks, n) -> (X, Y).
+def block_factor(blocks, sums, assemble=lambda block: block):
+    """Factor M: blocks (N, U), each (blocks, n, n), the last U zero; sums c (blocks, n) -> (X, Y).
 
-    X_i is the inverse of the i-th Schur complement and Y_i = X_i U_i.
+    X_i is the inverse of the i-th Schur complement and Y_i = X_i U_i. assemble: makes (N_i, U_i) from the i-th entry of
+    `blocks`, a pytree of something smaller then: dense blocks exist one at a time, in the cache.
     """
     n = sums.shape[-1]
     hollow = 1.0 - jnp.eye(n, dtype=sums.dtype)
 
     def body(carry, block):
         product, before, lost = carry                # Y and U of the block before, column sums of its Schur complement
-        inner, outer, sums = block
+        (inner, outer), sums = assemble(block[0]), block[1]
         inner = (inner + before.T @ product) * hollow
         lost = sums + lost @ product
         inverse = m_matrix_inverse(inner, lost + jnp.sum(outer, axis=1))
@@ -94,22 +95,20 @@ def block_factor(inner, outer, sums):
         inverse, product = inverse * share[None, :], product * share[:, None]
         return (product, outer, lost), (inverse, product)
 
-    zero = jnp.zeros_like(outer[0])
-    return lax.scan(body, (zero, zero, jnp.zeros_like(sums[0])), (inner, outer, sums))[1]
+    zero = jnp.zeros((n, n), sums.dtype)
+    return lax.scan(body, (zero, zero, jnp.zeros_like(sums[0])), (blocks, sums))[1]
 
 
 def block_solve(factors, b):
     """x with M x = b; b (blocks, n)."""
     inverse, product = factors
 
-    def forward(carry, block):
-        before, product_before = carry
+    def forward(entering, block):
         b, product = block
-        y = b + before @ product_before
-        return (y, product), y
+        y = b + entering
+        return y @ product, y
 
-    first = (jnp.zeros_like(b[0]), jnp.zeros_like(product[0]))
-    _, y = lax.scan(forward, first, (b, product))
+    _, y = lax.scan(forward, jnp.zeros_like(b[0]), (b, product))
     z = jnp.einsum("kij,kj->ki", inverse, y)
 
     def backward(after, block):

@@ -149,16 +149,27 @@ def exchange(links: Links, f):
     return out.at[links.target.reshape(-1)].add(-flow.reshape(-1)).reshape(f.shape)
 
 
-def blocks(links: Links, rows: int):
-    """The links as blocks of `rows` rows: inner (blocks, n, n) and outer (blocks, n, n), n = rows * nb, for `block_factor`."""
-    half, target = lax.stop_gradient(links.half), links.target
+def blocks(links: Links, rows: int, scale):
+    """(entries, assemble) for `block_factor`: scale times the links, in blocks of `rows` rows (n = rows * nb cells each)."""
+    half, target = lax.stop_gradient(links.half * scale), links.target
     na, nb = half.shape[-2:]
     count, n = -(-na // rows), rows * nb
-    own = jnp.broadcast_to(jnp.arange(na * nb).reshape(na, nb), target.shape[:1] + (na, nb))
-    low = jnp.stack([own, target[:, 1]], axis=1)
-    high = jnp.stack([target[:, 0], own], axis=1)
-    step = high // n - low // n                                  # rows are contiguous: cell // n is its block
-    table = jnp.zeros((count, n, 2 * n), half.dtype)
-    table = table.at[low // n, low % n, high % n + n * step].add(half)
-    inner = table[..., :n]
-    return inner + jnp.swapaxes(inner, 1, 2), table[..., n:]
+
+    def split(a):
+        a = jnp.pad(a, [(0, 0)] * 2 + [(0, count * rows - na), (0, 0)])
+        return jnp.moveaxis(a.reshape(a.shape[:2] + (count, n)), 2, 0)
+
+    half, target = split(half), split(target)
+    number = jnp.arange(count)
+    after = (jnp.concatenate([x[1:, :, 1], jnp.zeros_like(x[:1, :, 1])]) for x in (half, target))
+
+    def assemble(entry):
+        half, target, half_after, target_after, number = entry
+        own = jnp.broadcast_to(jnp.arange(n), target.shape)
+        here = jnp.where(target // n == number, half, 0.0)          # rows are contiguous: cell // n is its block
+        inner = jnp.zeros((n, n), half.dtype).at[own, target % n].add(here)
+        outer = jnp.zeros((n, n), half.dtype).at[own[:, 0], target[:, 0] % n].add((half - here)[:, 0])
+        outer = outer.at[target_after % n, own[:, 1]].add(jnp.where(target_after // n == number, half_after, 0.0))
+        return inner + inner.T, outer
+
+    return (half, target, *after, number), assemble

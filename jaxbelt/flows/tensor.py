@@ -107,7 +107,11 @@ class TensorDiffusion(Flow):
             return step(self, state, f, values, source, dt, grid[kb].periodic)
 
         planes = _to_planes(f, grid, ka, kb)
-        planes, budget = jax.vmap(plane, in_axes=(0 if batched else None, 0, 0, 0))(state, planes, values, source)
+        if planes.shape[0] == 1 and not batched:
+            single = jax.tree.map(lambda x: x[0], (planes, values, source))
+            planes, budget = plane(state, *single)
+        else:
+            planes, budget = jax.vmap(plane, in_axes=(0 if batched else None, 0, 0, 0))(state, planes, values, source)
         others = [n for i, n in enumerate(grid.shape) if i not in (ka, kb)]
         f = jnp.moveaxis(planes.reshape(*others, grid.shape[ka], grid.shape[kb]), (-2, -1), (ka, kb))
         names = dict(zip("ab", self.axes))
@@ -160,12 +164,12 @@ def _total(outflow, like):
 
 def _factor(links, volume, loss, k, rows):
     """Factor V + k K for `_solve`; what leaves a cell for good are the column sums."""
-    inner, outer = lk.blocks(links, rows)
+    entries, assemble = lk.blocks(links, rows, k)
+    count, n = entries[0].shape[0], entries[0].shape[-1]
     sums = lax.stop_gradient(volume + k * (volume * loss + _total(links.outflow, volume))).reshape(-1)
     # rows that only fill up the last block stand alone
-    sums = jnp.pad(sums, (0, inner.shape[0] * inner.shape[1] - sums.size), constant_values=1.0)
-    scale = lax.stop_gradient(k)
-    return block_factor(scale * inner, scale * outer, sums.reshape(inner.shape[:2]))
+    sums = jnp.pad(sums, (0, count * n - sums.size), constant_values=1.0)
+    return block_factor(entries, sums.reshape(count, n), assemble)
 
 
 def _solve(links, volume, loss, factors, k, b):
@@ -200,8 +204,13 @@ def _step(solve, volume, f0, rates, k, axis, positive):
     start, middle, end = rates
     first = 0.5 * (start + middle)
     second = (end + ROOT2 * first) / (1 + ROOT2)
-    y1 = solve(volume * f0 + k * first)
-    y2 = solve(volume * y1 + k * second)
+
+    def euler(y, rate):
+        y = solve(volume * y + k * rate)
+        return y, y
+
+    # a loop of two, so that the solve is compiled once
+    y2, (y1, _) = lax.scan(euler, f0, jnp.stack([first, second]))
     f1 = (1 + ROOT2) * y2 - ROOT2 * y1
     theta = jnp.ones_like(jnp.sum(f1, axis=axis, keepdims=True))
     z = y1 + (1 + ROOT2) * y2
@@ -210,8 +219,7 @@ def _step(solve, volume, f0, rates, k, axis, positive):
 
     def blended(args):
         f1, _, z = args
-        y3 = solve(volume * y2 + k * end)
-        y4 = solve(volume * y3 + k * end)
+        y4, (y3, _) = lax.scan(euler, y2, jnp.stack([end, end]))
         safe = (2 - ROOT2) * y3 + (ROOT2 - 1) * y4
         theta = blend_factor(f1, safe, axis)
         f = theta * f1 + (1 - theta) * safe
