@@ -72,10 +72,52 @@ def factor(line: Line, c, backend: str = "auto") -> Factors:
     return Factors(line, c, forward, forward_last, scale, back, back_last, inverse)
 
 
+def _batch_last(fn):
+    """`fn` of trees of (n, ...) arrays, with a vmapped batch put last, next to the other lines: rows stay contiguous in memory
+    and one loop serves all. For what is never differentiated through (see `solve`).
+    """
+    wrapped = custom_vmap(fn)
+
+    @wrapped.def_vmap
+    def rule(size, batched, *args):
+        flat, tree = jax.tree.flatten(args)
+        marks = jax.tree.leaves(batched)
+        # an argument that all runs share gets a length-1 axis; scalars stay scalars unless they are batched
+        flat = [jnp.moveaxis(a, 0, -1) if m else (a[..., None] if jnp.ndim(a) else a) for a, m in zip(flat, marks)]
+        out = wrapped(*jax.tree.unflatten(tree, flat))
+
+        def first(x):
+            x = jnp.moveaxis(x, -1, 0)
+            return jnp.broadcast_to(x, (size,) + x.shape[1:])
+
+        return jax.tree.map(first, out), jax.tree.map(lambda _: True, out)
+
+    return wrapped
+
+
+@_batch_last
 def _eliminate(line: Line, c):
     """Elimination from cell 0 upward, carrying column sums. Returns (L, P, G, U, W) for `_sweeps`."""
-    volume = line.volume
+    volume, n = line.volume, line.volume.shape[0]
     held = volume if line.loss is None else volume * (1 + c * line.loss)
+    if not line.cyclic:
+        shape = jnp.broadcast_shapes(held.shape[1:], line.up.shape[1:], line.down.shape[1:], jnp.shape(c))
+        dtype = jnp.result_type(held, line.up, line.down)
+
+        # s/d is the fraction of a cell's content that does not go on; what comes back to it from above leaves no more of it
+        def row(i, carry):
+            ratio, inverse = carry
+            s = held[i] + c * line.down[i] * ratio
+            r = jnp.broadcast_to(1.0 / (s + c * line.up[i + 1]), shape)      # one division a cell
+            return s * r, inverse.at[i].set(r)
+
+        # the wall's own outflow belongs to the column sums: a first ratio of 1 makes down[0] count in full
+        _, inverse = lax.fori_loop(0, n, row, (jnp.ones(shape, dtype), jnp.zeros((n,) + shape, dtype)))
+        zero = jnp.zeros((1,) + shape, dtype)
+        forward = jnp.concatenate([zero, c * line.up[1:-1] * (volume[:-1] / volume[1:]) * inverse[:-1]])
+        back = jnp.concatenate([c * line.down[1:-1] * inverse[:-1], zero])
+        return forward, None, volume * inverse, back, None
+
     up, down = c * line.up, c * line.down
     shape = jnp.broadcast_shapes(held.shape[1:], up.shape[1:], down.shape[1:])
     dtype = jnp.result_type(held, up, down)
@@ -84,20 +126,6 @@ def _eliminate(line: Line, c):
         return jnp.broadcast_to(a, a.shape[:1] + shape).astype(dtype)
 
     held, up, down, volume = full(held), full(up), full(down), full(volume)
-    if not line.cyclic:
-        # below: what returns from the cell eliminated before; its remaining fraction s/d is the carry
-        def rows(ratio, x):
-            held, below, out = x
-            s = held + below * ratio
-            d = s + out
-            return s / d, d
-
-        # the wall's own outflow belongs to the column sums: ratio 1 makes down[0] count in full
-        _, d = lax.scan(rows, jnp.ones(shape, dtype), (held, down[:-1], up[1:]))
-        forward = jnp.concatenate([jnp.zeros((1,) + shape, dtype), up[1:-1] / d[:-1] * (volume[:-1] / volume[1:])])
-        back = jnp.concatenate([down[1:-1] / d[:-1], jnp.zeros((1,) + shape, dtype)])
-        return forward, None, volume / d, back, None
-
     # cyclic: every eliminated cell i also talks to the last cell N, at rates a (i -> N) and b (N -> i)
     def rows(carry, x):
         s, a, b, s_last = carry
@@ -158,19 +186,10 @@ def _sweeps(forward, forward_last, scale, back, back_last, b):
     return lax.fori_loop(0, n - 1, up, (zero, buffer.at[n - 1].set(last)))[1]
 
 
-@custom_vmap
+@_batch_last
 def _lines(coefficients, b):
-    return _sweeps(*coefficients, b)
-
-
-@_lines.def_vmap
-def _lines_rule(size, batched, coefficients, b):
-    # the batch goes last, next to the other lines: rows stay contiguous and one loop serves all
-    flat, tree = jax.tree.flatten(coefficients)
-    marks = jax.tree.leaves(batched[0])
-    flat = [jnp.moveaxis(a, 0, -1) if m else a[..., None] for a, m in zip(flat, marks)]
-    b = jnp.moveaxis(b, 0, -1) if batched[1] else jnp.broadcast_to(b[..., None], b.shape + (size,))
-    return jnp.moveaxis(_lines(jax.tree.unflatten(tree, flat), b), -1, 0), True
+    lines = jnp.broadcast_shapes(b.shape[1:], *(a.shape[1:] for a in jax.tree.leaves(coefficients)))
+    return _sweeps(*coefficients, jnp.broadcast_to(b, b.shape[:1] + lines))
 
 
 def _shift(a, k):
