@@ -16,7 +16,7 @@ SLOPE, CURVE = np.sqrt(2.0), 0.6
 def made(n, m):
     x = Axis.cells("x", np.linspace(0.0, np.pi, n + 1))
     grid = Grid((x, Axis.cells("theta", 2 * np.pi * np.arange(m + 1) / m, periodic=True)))
-    up = jnp.full((n + 1, 1), (2 * np.pi / m) * n / np.pi).at[0].set(0.0).at[-1].set(0.0)
+    up = jnp.full((n + 1, 1), n / np.pi).at[0].set(0.0).at[-1].set(0.0)
     shift = SLOPE * x.centers + CURVE * np.sin(x.centers)
     return grid, Sheared(line=LineDiffusion(axis="x", up=up), ring="theta", shift=jnp.asarray(shift)[:, None])
 
