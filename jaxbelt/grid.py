@@ -178,10 +178,22 @@ class Grid:
         if self.volume_factor is not None:
             return self.volumes
         v = np.ones((1,) * self.ndim)
-        for a in self.axes:
+        for i, a in enumerate(self.axes):
             m = a.measure
-            m = m[:1] if np.ptp(m) <= 4 * np.finfo(float).eps * m[0] else m
-            v = v * self.along(a.name, m)
+            v = v * self.along(i, m[:1] if np.ptp(m) <= 4 * np.finfo(float).eps * m[0] else m)
+        return v
+
+    def line_volumes(self, axis) -> np.ndarray:
+        """Cell volumes per unit measure of the other axes: length 1 along those (unless there is a `volume_factor`)."""
+        v = self.along(axis, self[axis].measure)
+        return v if self.volume_factor is None else v * self.volume_factor.array
+
+    def other_measures(self, axis) -> np.ndarray:
+        """Product of the other axes' measures, length 1 along `axis`."""
+        v = np.ones((1,) * self.ndim)
+        for i, a in enumerate(self.axes):
+            if i != self.index(axis):
+                v = v * self.along(i, a.measure)
         return v
 
     def content(self, f):

@@ -113,7 +113,11 @@ def _kp(prm: Table, case):
         start = np.datetime64(case.epoch, "s")
         with section("parameters.kp_file"):
             stop = start + np.timedelta64(int(math.ceil(case.duration)), "s")
-            kp = read_kp(case.path(prm, "kp_file"), start, stop, epoch=start)
+            path = case.path(prm, "kp_file")
+            try:                        # a day more, for the plasmapause of the first day, where the file has it
+                kp = read_kp(path, start - np.timedelta64(1, "D"), stop, epoch=start)
+            except ValueError:
+                kp = read_kp(path, start, stop, epoch=start)
     elif "kp" in prm:
         if isinstance(prm.get("kp"), list):
             values = prm.numbers("kp", low=0.0, high=9.0)

@@ -38,7 +38,7 @@ __all__ = ["Parameters", "Wave", "flows", "grid", "problem"]
 DAY = 86400.0
 _SAMPLES = 64              # moments at which a problem is checked and planned when it is built
 _MARGIN = 1.25             # the planned drift speed over the fastest one found
-_LINES_LIMIT = 10.0        # conductance * dt/V up to which the tensor is split into lines,
+_LINES_LIMIT = 1.0         # conductance * dt/V up to which the tensor is split into lines,
 _MOST_LINES = 12           # and the number of offsets
 
 
@@ -130,8 +130,7 @@ def problem(grid: Grid, parameters: Parameters, *, inner="no flux", outer="no fl
     Raises ValueError where a coefficient is negative or not finite, the tensor is not positive semi-definite (within 1 % it is
     projected, with a warning), given Ldot and phidot are divergent, or the drift crosses a no-flux wall.
     """
-    if planet is not None:
-        parameters = parameters.replace(planet=planet)
+    parameters = _one_planet(parameters, planet)
     if grid.ndim == 1:
         for name in ("dlphi", "dphiphi", "kinetic", "potential", "phidot", "ldot"):
             if getattr(parameters, name) is not None:
@@ -153,15 +152,37 @@ def problem(grid: Grid, parameters: Parameters, *, inner="no flux", outer="no fl
     return _checked(made)
 
 
+def _one_planet(parameters, planet):
+    """The planet of H and of the drift must be the same: `planet`, if given, goes everywhere."""
+    kinetic = parameters.kinetic
+    if planet is not None:
+        parameters = parameters.replace(planet=planet)
+        if hasattr(kinetic, "planet"):
+            parameters = parameters.replace(kinetic=kinetic.replace(planet=planet))
+    elif hasattr(kinetic, "planet"):
+        pairs = zip(jax.tree.leaves(kinetic.planet), jax.tree.leaves(parameters.planet))
+        if not any(isinstance(x, jax.core.Tracer) for p in pairs for x in p) and \
+                jax.tree.leaves(kinetic.planet) != jax.tree.leaves(parameters.planet):
+            raise ValueError("planet: `kinetic` and the drift use different planets; give planet= to problem() for both")
+    return parameters
+
+
+def _moments(made):
+    """Times at which to look at the coefficients: where drivers jump, and where functions of time may have moved."""
+    moments = np.asarray(jumps(made.parameters, made.boundary) or (0.0,))
+    moments = moments[np.unique(np.linspace(0, moments.size - 1, _SAMPLES).astype(int))]
+    if is_steady(made.parameters):
+        return moments
+    return np.concatenate([moments, np.geomspace(1.0, 30 * DAY, _SAMPLES // 2)])
+
+
 def _checked(made):
     """Check concrete coefficients at the moments where they can change, and fix what must be static."""
     prm, grid = made.parameters, made.grid
-    moments = np.asarray(jumps(prm, made.boundary) or (0.0,))
-    moments = moments[np.unique(np.linspace(0, moments.size - 1, _SAMPLES).astype(int))]
     drift = tensor = 0.0
     offsets = set()
     with jax.ensure_compile_time_eval():
-        for t in (Time.at(jnp.asarray(m)) for m in moments):
+        for t in (Time.at(jnp.asarray(m)) for m in _moments(made)):
             for name in ("dll", "dphiphi", "lifetime", "dlphi", "source"):
                 _check_value(name, evaluate(getattr(prm, name), t, *grid.mesh()))
             for name, value in made.boundary.items():
@@ -244,7 +265,7 @@ def _on_faces(centers_value, lc, lf):
 
 
 def _radial(grid, prm, t, plan):
-    """Face conductances of D_LL [1/s], shape (n_L + 1, n_phi or 1)."""
+    """Face conductances of D_LL [1/s per unit phi], shape (n_L + 1, n_phi or 1)."""
     La = grid["L"]
     lc, lf = grid.centers("L"), grid.faces("L")
     rest = grid.mesh()[1:]
@@ -261,8 +282,7 @@ def _radial(grid, prm, t, plan):
     def resistivity(L, d):
         return jnp.where(d > 0, L**2 / jnp.where(d > 0, d, 1.0), jnp.inf) * DAY
 
-    g = line_conductances(lf, lc, resistivity(lf, df), resistivity(lc, dc), plan.inner == "value", plan.outer == "value")
-    return g if grid.ndim == 1 else g * grid["phi"].measure[0]
+    return line_conductances(lf, lc, resistivity(lf, df), resistivity(lc, dc), plan.inner == "value", plan.outer == "value")
 
 
 def _tensor(grid, prm, t):
@@ -343,5 +363,5 @@ def _azimuthal(grid, prm, t):
         c = evaluate(prm.dphiphi, t) / DAY
         d = 0.5 * (c + jnp.roll(c, 1, axis=1))
         d = jnp.concatenate([d, d[:, :1]], axis=1)
-    g = grid["L"].measure[:, None] * jnp.broadcast_to(d, (grid["L"].n, pa.n + 1)) / pa.measure[0]
-    return LineDiffusion(axis="phi", up=g, steady=is_steady(prm.dphiphi))
+    return LineDiffusion(axis="phi", up=jnp.broadcast_to(d, (grid["L"].n, pa.n + 1)) / pa.measure[0],
+                         steady=is_steady(prm.dphiphi))

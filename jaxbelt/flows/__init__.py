@@ -5,6 +5,7 @@ from jaxbelt.flows.diffusion import LineDiffusion
 from jaxbelt.flows.reaction import Mixing, Reaction
 from jaxbelt.flows.rotation import Rotation
 from jaxbelt.flows.sheared import Sheared
+from jaxbelt.flows.tensor import TensorDiffusion
 from jaxbelt.flows.transport import Transport
 
-__all__ = ["Flow", "flow", "LineDiffusion", "Mixing", "Reaction", "Rotation", "Sheared", "Transport"]
+__all__ = ["Flow", "flow", "LineDiffusion", "Mixing", "Reaction", "Rotation", "Sheared", "TensorDiffusion", "Transport"]

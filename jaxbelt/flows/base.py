@@ -12,7 +12,7 @@ from jax.custom_batching import custom_vmap
 
 from jaxbelt.coefficients import evaluate
 
-__all__ = ["Flow", "flow", "wall_value", "any_in_batch", "max_in_batch", "add_budgets", "positive_scale"]
+__all__ = ["Flow", "flow", "wall_value", "any_in_batch", "max_in_batch", "add_budgets", "blend_factor", "positive_scale"]
 
 
 class Flow:
@@ -91,6 +91,20 @@ def add_budgets(a: dict, b: dict) -> dict:
         else:
             out[key] = jnp.maximum(out[key], value) if key == "fault" else out[key] + value
     return out
+
+
+def blend_factor(f, safe, before, axis):
+    """Largest theta in [0, 1] with theta f + (1 - theta) safe >= 0 over `axis`, for safe >= 0; safe to differentiate.
+
+    A few ulp less than exact where it binds, so that rounding leaves nothing negative. 1 where the state `before` already had
+    negative values: there is nothing to keep positive then, and the second order is kept.
+    """
+    bad = f < 0
+    room = jnp.where(bad, safe - f, 1.0)
+    eps = jnp.asarray(8 * np.finfo(f.dtype).eps, f.dtype)
+    theta = jnp.where(room > 0, jnp.maximum(safe, 0.0) / jnp.where(room > 0, room, 1.0), 0.0) * (1 - eps)
+    theta = jnp.min(jnp.where(bad, theta, 1.0), axis=axis, keepdims=True)
+    return jnp.where(jnp.min(before, axis=axis, keepdims=True) < 0, 1.0, theta)
 
 
 def positive_scale(f, mean, axes):

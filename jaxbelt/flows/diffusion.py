@@ -11,10 +11,10 @@ from jax import lax
 
 from jaxbelt import linear
 from jaxbelt.coefficients import static
-from jaxbelt.flows.base import Flow, any_in_batch, flow, wall_value
+from jaxbelt.flows.base import Flow, any_in_batch, blend_factor, flow, wall_value
 from jaxbelt.flows.exponential import propagator
 
-__all__ = ["LineDiffusion", "blend_factor"]
+__all__ = ["LineDiffusion"]
 
 # TR-BDF2 with gamma = 2 - sqrt 2 needs one matrix M = V + alpha dt A. With y1 = M^-1 V f0 and y2 = M^-1 V y1, two backward Euler
 # steps of alpha dt, it is f1 = (1 + sqrt 2) y2 - sqrt 2 y1. Two more of them give (2 - sqrt 2) y3 + (sqrt 2 - 1) y4, which
@@ -24,24 +24,13 @@ GAMMA = 2.0 - np.sqrt(2.0)
 SQRT2 = np.sqrt(2.0)
 
 
-def blend_factor(f, safe, axis):
-    """Largest theta in [0, 1] with theta f + (1 - theta) safe >= 0 along `axis`, for safe >= 0.
-
-    A few ulp less than exact where it binds, so that rounding leaves nothing negative. Safe to differentiate.
-    """
-    bad = f < 0
-    room = jnp.where(bad, safe - f, 1.0)
-    eps = jnp.asarray(8 * np.finfo(f.dtype).eps, f.dtype)
-    theta = jnp.where(bad, jnp.where(room > 0, safe, 0.0) / jnp.where(room > 0, room, 1.0) * (1 - eps), 1.0)
-    return jnp.min(theta, axis=axis, keepdims=True)
-
-
 @flow
 class LineDiffusion(Flow):
     """V df/dt = -(F_{k+1} - F_k) + V (source - loss f),  F_k = up_k f_{k-1} - down_k f_k on face k of `axis`.
 
-    up, down: (n+1 along `axis`; 1 or n along the others) [content/s per f], >= 0; `down=None` means down = up (pure diffusion,
-    the conductance). loss [1/s] and source [f/s] broadcast against f. lower, upper: None (then up[0] and down[n] are not used:
+    up, down: (n+1 along `axis`; 1 or n along the others) [content/s per f and per unit measure of the other axes], >= 0, so
+    that lines which differ only in those measures share their factors; `down=None` means down = up (pure diffusion: the
+    conductance). loss [1/s] and source [f/s] broadcast against f. lower, upper: None (then up[0] and down[n] are not used:
     nothing comes in; what `down[0]` and `up[n]` let out leaves), or the value outside, a coefficient of (t, other coordinates).
     On a periodic axis face 0 and face n are the same face.
 
@@ -71,7 +60,7 @@ class LineDiffusion(Flow):
 
         up = first(self.up)
         down = up if self.down is None else first(self.down)
-        volume = jnp.asarray(first(grid.volumes_compact))
+        volume = jnp.asarray(first(grid.line_volumes(self.axis)))
         n = grid[k].n
         volume = jnp.broadcast_to(volume, (n,) + volume.shape[1:])
         loss = first(self.loss)
@@ -100,6 +89,8 @@ class LineDiffusion(Flow):
         k = grid.index(self.axis)
         step = _exponential_step if self.method == "exponential" else _tr_bdf2_step
         f, (lower, upper, fed, lost) = step(self, grid, state, jnp.moveaxis(f, k, 0), t, dt)
+        weight = jnp.moveaxis(jnp.asarray(grid.other_measures(self.axis)), k, 0)[0]
+        lower, upper, fed, lost = (x * weight for x in (lower, upper, fed, lost))
         budget = {"loss": -jnp.sum(lost), "source": jnp.sum(fed)}
         if not grid[k].periodic:
             budget |= {f"{grid[k].name}.lower": jnp.sum(lower), f"{grid[k].name}.upper": jnp.sum(upper)}
@@ -164,8 +155,7 @@ def _tr_bdf2_step(flow, grid, state, f0, t, dt):
         y3, m3 = euler(y2, w1)
         y4, m4 = euler(y3, w1)
         safe = (2.0 - SQRT2) * y3 + (SQRT2 - 1.0) * y4
-        # a line that came in with negative values is left to the linear scheme: there is nothing to keep positive
-        theta = jnp.where(jnp.min(f0, axis=0, keepdims=True) < 0, 1.0, blend_factor(f1, safe, 0))
+        theta = blend_factor(f1, safe, f0, 0)
         passed = [a + b + c + (SQRT2 - 1.0) * d for a, b, c, d in zip(m1, m2, m3, m4)]
         return theta * f1 + (1.0 - theta) * safe, [theta[0] * a + (1.0 - theta[0]) * b for a, b in zip(moved, passed)]
 

@@ -13,7 +13,7 @@ from jax import lax
 from jaxbelt import linear
 from jaxbelt.coefficients import evaluate, static
 from jaxbelt.flows import links as lk
-from jaxbelt.flows.base import Flow, any_in_batch, flow, wall_value
+from jaxbelt.flows.base import Flow, any_in_batch, blend_factor, flow, wall_value
 from jaxbelt.flows.blocks import block_factor, block_solve
 
 __all__ = ["TensorDiffusion", "UNKNOWN_OFFSET"]
@@ -187,15 +187,6 @@ def _solve(links, volume, loss, factors, k, b):
     return lax.custom_linear_solve(matvec, b, solve, solve, symmetric=True)
 
 
-def blend_factor(f, safe, axis):
-    """Largest theta in [0, 1] with theta f + (1 - theta) safe >= 0 over `axis`, less a few ulp where it binds."""
-    bad = f < 0
-    room = jnp.where(bad, safe - f, 1.0)
-    theta = jnp.where(bad & (room > 0), jnp.maximum(safe, 0.0) / jnp.where(room > 0, room, 1.0), jnp.where(bad, 0.0, 1.0))
-    eps = 8 * np.finfo(f.dtype).eps
-    return jnp.min(jnp.where(bad, theta * (1 - eps), 1.0), axis=axis, keepdims=True)
-
-
 def _step(solve, volume, f0, rates, k, axis, positive):
     """One step. rates: content gained per time at the moments t, t + gamma dt, t + dt; k = alpha dt.
 
@@ -221,7 +212,7 @@ def _step(solve, volume, f0, rates, k, axis, positive):
         f1, _, z = args
         y4, (y3, _) = lax.scan(euler, y2, jnp.stack([end, end]))
         safe = (2 - ROOT2) * y3 + (ROOT2 - 1) * y4
-        theta = blend_factor(f1, safe, axis)
+        theta = blend_factor(f1, safe, f0, axis)
         f = theta * f1 + (1 - theta) * safe
         # as a sum of non-negative terms wherever f1 is not used at all
         f = jnp.where(theta > 0, f, safe)
