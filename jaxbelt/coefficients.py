@@ -106,8 +106,7 @@ class Time:
         return t if isinstance(t, Time) else Time(t, 0.0, t)
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, init=False)
 class Series:
     """A driver given at times: `jb.Series(t, values, kind="step" | "linear")`.
 
@@ -116,30 +115,29 @@ class Series:
     "linear": interpolated, constant beyond the ends.
     """
 
-    t: tuple[float, ...] = dataclasses.field(metadata={"static": True})
+    t: tuple[float, ...]
     values: Any
-    kind: str = dataclasses.field(default="step", metadata={"static": True})
+    kind: str = "step"
 
     def __init__(self, t, values, kind="step"):
-        if not (isinstance(t, tuple) and isinstance(kind, str) and t and isinstance(t[0], float)):
-            times = np.asarray(t, dtype=np.float64)
-            if times.ndim != 1 or times.size == 0:
-                raise ValueError(f"Series t: needs a one-dimensional list of times, got shape {times.shape}")
-            if not np.all(np.isfinite(times)):
-                raise ValueError("Series t: every time must be finite")
-            if np.any(np.diff(times) <= 0):
-                i = int(np.argmax(np.diff(times) <= 0))
-                raise ValueError(f"Series t: times must increase, but t[{i + 1}] = {times[i + 1]:g} follows {times[i]:g}")
-            if kind not in ("step", "linear"):
-                raise ValueError(f"Series kind: {kind!r} is unknown; use 'step' or 'linear'")
-            if np.shape(values)[:1] != times.shape:
-                raise ValueError(f"Series values: needs {times.size} entries, one a time, got shape {np.shape(values)}")
-            t = tuple(times.tolist())
-            if not isinstance(values, jax.Array):
-                values = np.asarray(values, dtype=np.float64)
-        object.__setattr__(self, "t", t)
-        object.__setattr__(self, "values", values)
-        object.__setattr__(self, "kind", kind)
+        times = np.asarray(t, dtype=np.float64)
+        if times.ndim != 1 or times.size == 0:
+            raise ValueError(f"Series t: needs a one-dimensional list of times, got shape {times.shape}")
+        if not np.all(np.isfinite(times)):
+            raise ValueError("Series t: every time must be finite")
+        if np.any(np.diff(times) <= 0):
+            i = int(np.argmax(np.diff(times) <= 0))
+            raise ValueError(f"Series t: times must increase, but t[{i + 1}] = {times[i + 1]:g} follows {times[i]:g}")
+        if kind not in ("step", "linear"):
+            raise ValueError(f"Series kind: {kind!r} is unknown; use 'step' or 'linear'")
+        if np.shape(values)[:1] != times.shape:
+            raise ValueError(f"Series values: needs {times.size} entries, one a time, got shape {np.shape(values)}")
+        self._set(tuple(times.tolist()), values if isinstance(values, jax.Array) else np.asarray(values, dtype=np.float64), kind)
+
+    def _set(self, t, values, kind):
+        for name, value in (("t", t), ("values", values), ("kind", kind)):
+            object.__setattr__(self, name, value)
+        return self
 
     def __call__(self, t, *coordinates):
         t = Time.at(t)
@@ -153,6 +151,12 @@ class Series:
         i = jnp.clip(jnp.searchsorted(times, t.value, side="right") - 1, 0, len(self.t) - 2)
         w = jnp.clip((t.value - times[i]) / (times[i + 1] - times[i]), 0.0, 1.0)
         return values[i] * (1.0 - w) + values[i + 1] * w
+
+
+# rebuilt without the checks: JAX does so with tracers, None and in_axes integers for values
+jax.tree_util.register_pytree_with_keys(
+    Series, lambda s: (((jax.tree_util.GetAttrKey("values"), s.values),), (s.t, s.kind)),
+    lambda aux, children: object.__new__(Series)._set(aux[0], children[0], aux[1]))
 
 
 @jax.tree_util.register_dataclass

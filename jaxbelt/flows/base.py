@@ -12,7 +12,8 @@ from jax.custom_batching import custom_vmap
 
 from jaxbelt.coefficients import evaluate
 
-__all__ = ["Flow", "flow", "wall_value", "any_in_batch", "max_in_batch", "add_budgets", "blend_factor", "positive_scale"]
+__all__ = ["Flow", "flow", "wall_value", "any_in_batch", "max_in_batch", "add_budgets", "blend_factor", "borrow",
+           "positive_scale"]
 
 
 class Flow:
@@ -105,6 +106,27 @@ def blend_factor(f, safe, before, axis):
     theta = jnp.where(room > 0, jnp.maximum(safe, 0.0) / jnp.where(room > 0, room, 1.0), 0.0) * (1 - eps)
     theta = jnp.min(jnp.where(bad, theta, 1.0), axis=axis, keepdims=True)
     return jnp.where(jnp.min(before, axis=axis, keepdims=True) < 0, 1.0, theta)
+
+
+def borrow(f, radii=(1, 4)):
+    """Fill negative cells of rings (last axis, periodic) from the positive cells around them, nearest first. Conservative.
+
+    Within each radius a negative cell asks its neighbours in proportion to what they hold; nobody gives more than it has. What
+    is still missing after the last radius stays negative. The undershoots that an exact shift leaves beside a sharp edge are
+    settled within a cell or two, and the rest of the ring does not feel them.
+    """
+    def around(x, r):
+        return x + sum(jnp.roll(x, k, -1) + jnp.roll(x, -k, -1) for k in range(1, r + 1))
+
+    owed, held = jnp.maximum(-f, 0.0), jnp.maximum(f, 0.0)
+    for r in radii:
+        near = around(held, r)
+        share = jnp.where(near > 0, owed / jnp.where(near > 0, near, 1.0), 0.0)      # asked of each neighbour, per unit it holds
+        asked = around(share, r)
+        given = jnp.where(asked > 1, 1.0 / jnp.where(asked > 1, asked, 1.0), 1.0)
+        owed = jnp.maximum(owed - share * around(held * given, r), 0.0)
+        held = held * (1.0 - jnp.minimum(asked, 1.0))
+    return held - owed
 
 
 def positive_scale(f, mean, axes):

@@ -9,7 +9,7 @@ import numpy as np
 from jax import lax
 
 from jaxbelt.coefficients import static
-from jaxbelt.flows.base import Flow, any_in_batch, flow, positive_scale
+from jaxbelt.flows.base import Flow, any_in_batch, borrow, flow, positive_scale
 
 __all__ = ["Rotation", "shift_rings"]
 
@@ -29,7 +29,8 @@ def _multiplier(n, period, shift, spread, dtype):
 
 
 def shift_rings(f, multiplier, positive):
-    """Rings (last axis) of f times Fourier multipliers; kept non-negative by scaling a ring toward its mean where needed."""
+    """Rings (last axis) of f times Fourier multipliers; kept non-negative where needed: cells below zero
+    borrow from their neighbours; what that cannot settle, by scaling the ring toward its mean."""
     n = f.shape[-1]
     # as (rings, n): XLA's CPU back end cannot run a partitioned FFT whose operand it laid out in another order
     modes = jnp.fft.rfft(f.reshape(-1, n)).reshape(*f.shape[:-1], n // 2 + 1) * multiplier
@@ -38,7 +39,7 @@ def shift_rings(f, multiplier, positive):
         return out
 
     def scaled(g):
-        kept = positive_scale(g, jnp.mean(f, axis=-1, keepdims=True), -1)
+        kept = positive_scale(borrow(g), jnp.mean(f, axis=-1, keepdims=True), -1)
         return jnp.where(jnp.min(f, axis=-1, keepdims=True) < 0, g, kept)
 
     return lax.cond(any_in_batch(lax.stop_gradient(out) < 0), scaled, lambda g: g, out)
@@ -49,8 +50,8 @@ class Rotation(Flow):
     """df/dt + rate df/dx = diffusion d2f/dx2 along a periodic axis x, exactly, ring by ring (FFT).
 
     rate [axis unit/s], diffusion [axis unit^2/s] or None: length 1 along `axis`, 1 or n along the others. The axis must have
-    equal cells. Exact for resolved data at any step; where the shifted ring would undershoot zero, the ring is scaled toward its
-    mean by the smallest amount that leaves nothing negative (content kept, nothing clipped).
+    equal cells. Exact for resolved data at any step. Where a shifted ring undershoots zero, beside edges sharper than about
+    1.5 cells, the cells below zero borrow from their neighbours (content kept, nothing clipped): edges soften to that width.
     """
 
     axis: str = static()

@@ -202,7 +202,7 @@ def _step(solve, volume, f0, rates, k, axis, positive):
 
     # a loop of two, so that the solve is compiled once
     y2, (y1, _) = lax.scan(euler, f0, jnp.stack([first, second]))
-    f1 = (1 + ROOT2) * y2 - ROOT2 * y1
+    f1 = y2 + ROOT2 * (y2 - y1)                    # weights that differ by exactly 1, or content would drift
     theta = jnp.ones_like(jnp.sum(f1, axis=axis, keepdims=True))
     z = y1 + (1 + ROOT2) * y2
     if not positive:

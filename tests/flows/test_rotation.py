@@ -68,7 +68,12 @@ def test_two_cells_wide():
         x = np.mod(x + np.pi, 2 * np.pi) - np.pi
         return (np.abs(x) < h).astype(float)
 
-    for name, f0, limit in (("gaussian", shape, 0.025), ("square", square, None)):
+    def wide(x):
+        x = np.mod(x + np.pi, 2 * np.pi) - np.pi
+        return (np.abs(x) < 8 * h).astype(float)
+
+    # two cells cannot hold a square; sixteen keep their contrast, the edges softened to a cell or two
+    for name, f0, limit in (("gaussian", shape, 1e-6), ("square of 2 cells", square, 0.6), ("of 16 cells", wide, 0.12)):
         count = 1440
         start = f0(phi - np.pi)
         f = np.asarray(turns(grid, Rotation(axis="phi", rate=FAST), jnp.asarray(start), 60.0, count))
@@ -78,8 +83,7 @@ def test_two_cells_wide():
         print(f"{name}: L1 {error:.1e} (plain {bare:.1e}), minimum {f.min():.1e} (plain {plain.min():.1e})")
         assert f.min() >= 0
         assert abs(f.sum() / start.sum() - 1) <= 1e-13
-        if limit:
-            assert error <= limit
+        assert error <= limit
     one = np.asarray(turns(grid, Rotation(axis="phi", rate=FAST), jnp.asarray(square(phi - np.pi)), 60.0, 1))
     assert abs(one.sum() / square(phi - np.pi).sum() - 1) <= 4.5e-16
 
