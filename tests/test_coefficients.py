@@ -1,5 +1,6 @@
 """Coefficients: series read at edges and midpoints, functions with leaves, parameter classes as pytrees, jumps, steadiness."""
 
+import dataclasses
 from typing import Any
 
 import jax
