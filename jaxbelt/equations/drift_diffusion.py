@@ -168,12 +168,10 @@ def _one_planet(parameters, planet):
 
 
 def _moments(made):
-    """Times at which to look at the coefficients: where drivers jump, and where functions of time may have moved."""
+    """Times at which to look at the coefficients (where drivers jump), and others at which to look at the drift's speed."""
     moments = np.asarray(jumps(made.parameters, made.boundary) or (0.0,))
     moments = moments[np.unique(np.linspace(0, moments.size - 1, _SAMPLES).astype(int))]
-    if is_steady(made.parameters):
-        return moments
-    return np.concatenate([moments, np.geomspace(1.0, 30 * DAY, _SAMPLES // 2)])
+    return moments, () if is_steady(made.parameters) else np.geomspace(1.0, 30 * DAY, _SAMPLES // 2)
 
 
 def _checked(made):
@@ -181,8 +179,9 @@ def _checked(made):
     prm, grid = made.parameters, made.grid
     drift = tensor = 0.0
     offsets = set()
+    moments, guesses = _moments(made)
     with jax.ensure_compile_time_eval():
-        for t in (Time.at(jnp.asarray(m)) for m in _moments(made)):
+        for t in (Time.at(jnp.asarray(m)) for m in moments):
             for name in ("dll", "dphiphi", "lifetime", "dlphi", "source"):
                 _check_value(name, evaluate(getattr(prm, name), t, *grid.mesh()))
             for name, value in made.boundary.items():
@@ -200,6 +199,9 @@ def _checked(made):
                 offsets.update(offset_set(*w))
                 tensor = max(tensor, float(np.max(sum(np.abs(x) for x in w) / grid.volumes)))
             drift = max(drift, _drift_speed(made, t))
+        for t in guesses:                                      # a function may be meant for the run's own times only: no NaN
+            speed = _drift_speed(made, Time.at(jnp.asarray(t)))
+            drift = max(drift, speed) if math.isfinite(speed) else drift
     plan = dataclasses.replace(made.plan, drift=float(f"{_MARGIN * drift:.3g}"), tensor=float(f"{tensor:.3g}"),
                                offsets=tuple(sorted(offsets)))
     return made.replace(plan=plan)

@@ -35,6 +35,7 @@ class Flow:
         raise TypeError(f"{type(self).__name__} must define prepare")
 
     def advance(self, grid, state, f, t, dt):
+        """(f after dt, budget): see `Flow`."""
         raise TypeError(f"{type(self).__name__} must define advance")
 
 

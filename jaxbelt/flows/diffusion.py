@@ -68,6 +68,7 @@ class LineDiffusion(Flow):
         return linear.Line(volume, up, down, loss, cyclic=grid[k].periodic)
 
     def prepare(self, grid, dt):
+        """What a step of dt needs: see `Flow`."""
         line = self._line(grid)
         if self.method == "exponential":
             return line, _propagators(line, self.source_at(grid, None), dt)
@@ -86,6 +87,7 @@ class LineDiffusion(Flow):
                      for w in (self.lower, self.upper))
 
     def advance(self, grid, state, f, t, dt):
+        """(f after dt, budget): see `Flow`."""
         k = grid.index(self.axis)
         step = _exponential_step if self.method == "exponential" else _tr_bdf2_step
         f, (lower, upper, fed, lost) = step(self, grid, state, jnp.moveaxis(f, k, 0), t, dt)

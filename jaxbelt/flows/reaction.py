@@ -31,10 +31,12 @@ class Reaction(Flow):
     steady: bool = static(True)
 
     def prepare(self, grid, dt):
+        """What a step of dt needs: see `Flow`."""
         x = jnp.asarray(self.loss) * dt
         return jnp.exp(-x), jnp.asarray(self.source) * dt * _phi1(x)
 
     def advance(self, grid, state, f, t, dt):
+        """(f after dt, budget): see `Flow`."""
         keep, gain = state
         new = f * keep + gain
         fed = jnp.sum(grid.volumes * jnp.broadcast_to(self.source, f.shape)) * dt
@@ -54,9 +56,11 @@ class Mixing(Flow):
     steady: bool = static(True)
 
     def prepare(self, grid, dt):
+        """What a step of dt needs: see `Flow`."""
         return jnp.exp(-jnp.asarray(self.rate) * dt)
 
     def advance(self, grid, state, f, t, dt):
+        """(f after dt, budget): see `Flow`."""
         mean = self.project(f)
         # a convex combination: never negative
         return mean * (1.0 - state) + f * state, {}

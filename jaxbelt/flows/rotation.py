@@ -62,6 +62,7 @@ class Rotation(Flow):
     exact = True
 
     def prepare(self, grid, dt):
+        """What a step of dt needs: see `Flow`."""
         k = grid.index(self.axis)
         ring = grid[k]
         if not ring.periodic or np.ptp(ring.measure) > 1e-9 * ring.measure[0]:
@@ -80,6 +81,7 @@ class Rotation(Flow):
         return _multiplier(ring.n, period, rings(self.rate) * dt, spread, dtype)
 
     def advance(self, grid, state, f, t, dt):
+        """(f after dt, budget): see `Flow`."""
         k = grid.index(self.axis)
         out = shift_rings(jnp.moveaxis(f, k, -1), state, self.positive)
         return jnp.moveaxis(out, -1, k), {}

@@ -30,6 +30,7 @@ class Sheared(Flow):
     positive: bool = static(True)
 
     def prepare(self, grid, dt):
+        """What a step of dt needs: see `Flow`."""
         k = grid.index(self.ring)
         axis = grid[k]
         shift = jnp.asarray(self.shift)
@@ -39,6 +40,7 @@ class Sheared(Flow):
         return there, self.line.prepare(grid, dt)
 
     def advance(self, grid, state, f, t, dt):
+        """(f after dt, budget): see `Flow`."""
         k = grid.index(self.ring)
         there, inner = state
 

@@ -78,6 +78,7 @@ class TensorDiffusion(Flow):
         return {k: v for k, v in given.items() if v is not None and not (b.periodic and k[0] == "b")}
 
     def prepare(self, grid, dt):
+        """What a step of dt needs: see `Flow`."""
         opened = tuple(self._coefficients(grid))
         periodic = grid[self.axes[1]].periodic
         arrays = [self.w11, self.w12, self.w22, grid.volumes_compact, 0.0 if self.loss is None else self.loss]
@@ -93,6 +94,7 @@ class TensorDiffusion(Flow):
         return (jax.vmap(plane) if batched else plane)(*arrays)
 
     def advance(self, grid, state, f, t, dt):
+        """(f after dt, budget): see `Flow`."""
         coefficients = self._coefficients(grid)
         ka, kb = (grid.index(x) for x in self.axes)
         batched = state[1].ndim == 3

@@ -111,6 +111,7 @@ class Transport(Flow):
     positive: bool = static(True)
 
     def prepare(self, grid, dt):
+        """What a step of dt needs: see `Flow`."""
         ua, ub = face_fluxes(grid, self.stream, self.axes)
         for axis in self.axes:
             if grid[axis].n < 3:
@@ -118,6 +119,7 @@ class Transport(Flow):
         return {"fluxes": (ua, ub), "rate": lax.stop_gradient(_rate(grid, ua, ub, self.axes, self.weight))}
 
     def advance(self, grid, state, f, t, dt):
+        """(f after dt, budget): see `Flow`."""
         needed = lax.stop_gradient(state["rate"] * dt / self.courant) * (1 - 1e-6)
         # written so that NaN and infinity count as too many
         own = jnp.where(needed <= self.substeps, jnp.ceil(needed), self.substeps + 1).astype(jnp.int32)
