@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import warnings
 from typing import Any
 
 import jax
@@ -24,7 +25,7 @@ import numpy as np
 from jaxbelt.coefficients import Time, evaluate, is_steady, jumps, parameters
 from jaxbelt.constants import EARTH
 from jaxbelt.flows import LineDiffusion, Reaction, Rotation, Transport
-from jaxbelt.flows.selling import check_psd, offset_set
+from jaxbelt.flows.selling import check_psd, clamped, offset_set
 from jaxbelt.flows.tensor import TensorDiffusion
 from jaxbelt.flows.transport import rate as courant_rate
 from jaxbelt.flows.weights import line_conductances
@@ -68,14 +69,15 @@ class Parameters:
 
 @dataclasses.dataclass(frozen=True)
 class _Plan:
-    """Static: kinds of the walls; the fastest drift [1/s], the largest cross-diffusion rate [1/s] and the tensor's offsets that
-    the run is planned for."""
+    """Static: kinds of the walls; the fastest drift [1/s], the largest cross-diffusion rate [1/s], the tensor's offsets and
+    the rows they span, that the run is planned for."""
 
     inner: str
     outer: str
     drift: float = 0.0
     tensor: float = 0.0
     offsets: tuple = ()
+    rows: int = 1
 
 
 def grid(L=(2.0, 7.0), cells=(200, 128), *, spacing="log", faces=None) -> Grid:
@@ -178,7 +180,7 @@ def _checked(made):
     """Check concrete coefficients at the moments where they can change, and fix what must be static."""
     prm, grid = made.parameters, made.grid
     drift = tensor = 0.0
-    offsets = set()
+    tensors = []
     moments, guesses = _moments(made)
     with jax.ensure_compile_time_eval():
         for t in (Time.at(jnp.asarray(m)) for m in moments):
@@ -196,15 +198,31 @@ def _checked(made):
                 w = _tensor(grid, prm, t)
                 w = [np.broadcast_to(np.asarray(x), grid.shape) for x in w]
                 check_psd(*w)
-                offsets.update(offset_set(*w))
+                tensors.append(w)
                 tensor = max(tensor, float(np.max(sum(np.abs(x) for x in w) / grid.volumes)))
             drift = max(drift, _drift_speed(made, t))
         for t in guesses:                                      # a function may be meant for the run's own times only: no NaN
             speed = _drift_speed(made, Time.at(jnp.asarray(t)))
             drift = max(drift, speed) if math.isfinite(speed) else drift
-    plan = dataclasses.replace(made.plan, drift=float(f"{_MARGIN * drift:.3g}"), tensor=float(f"{tensor:.3g}"),
+    rows, offsets = _stencil(tensors)
+    plan = dataclasses.replace(made.plan, rows=rows, drift=float(f"{_MARGIN * drift:.3g}"), tensor=float(f"{tensor:.3g}"),
                                offsets=tuple(sorted(offsets)))
     return made.replace(plan=plan)
+
+
+def _stencil(tensors):
+    """(rows, offsets): the fewest rows, up to three, that hold the tensors' offsets, and those; a warning where they do not."""
+    if not tensors:
+        return 1, set()
+    for rows in (1, 2, 3):
+        worst = max((clamped(*w, rows=rows) for w in tensors), key=lambda c: float(c["fraction"]))
+        if float(worst["fraction"]) <= 1e-3:
+            break
+    else:
+        warnings.warn(f"dlphi: {100 * float(worst['fraction']):.2g} % of the cross diffusion is beyond the stencil and left out "
+                      f"({int(worst['count'])} cells): D_LL is too large against D_phiphi in cells of this shape; use fewer "
+                      "cells in L or more in phi", stacklevel=4)
+    return rows, set().union(*(offset_set(*w, rows=rows) for w in tensors))
 
 
 def _check_value(name, value):
@@ -346,6 +364,7 @@ def _in_l(problem, t, walls):
         # small steps allow the tensor's lines one after another, ten times cheaper; else one block solve
         split = 0 < len(plan.offsets) <= _MOST_LINES and plan.tensor * (problem.dt_max or math.inf) <= _LINES_LIMIT
         method = {"method": "lines", "offsets": plan.offsets} if split else {}
+        method["rows"] = plan.rows
         return [TensorDiffusion(**method, axes=("L", "phi"), w11=w11, w12=w12, w22=w22, **local, lower=walls[0], upper=walls[1],
                                 steady=slow and is_steady(prm.dll, prm.dlphi, prm.dphiphi))]
     if prm.dll is not None:
