@@ -128,7 +128,7 @@ _NO_PICTURES = ("--no-pictures", {"action": "store_true", "help": "only the file
 
 @command("run", "run a case: NAME.nc, pictures and NAME.log in the folder --out", _CASE,
          ("--out", {"metavar": "DIR", "default": ".", "help": "folder of the output (made if missing)"}), _SET, _DEVICE, _QUIET,
-         ("--overwrite", {"action": "store_true", "help": "discard an unfinished run of the same name"}),
+         ("--overwrite", {"action": "store_true", "help": "replace another run, finished or not, of the same name"}),
          _NO_PICTURES)
 def _run(args):
     from jaxbelt import cases, io

@@ -68,8 +68,12 @@ def _as_float(value):
 
 
 def float_leaves(tree):
-    """Numbers and integer arrays among the leaves become float arrays (an integer leaf would break `grad`)."""
+    """Numbers and integer arrays among the leaves become float arrays (an integer leaf would break `grad`), plain Python
+    functions become `function`s of time (a function is no JAX type).
+    """
     def leaf(x):
+        if callable(x):
+            return function(x)
         if isinstance(x, (bool, int, float, np.ndarray, np.number, jax.Array)):
             x = jnp.asarray(x)
             return x if jnp.issubdtype(x.dtype, jnp.inexact) else x.astype(jnp.result_type(float))

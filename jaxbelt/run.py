@@ -88,9 +88,12 @@ def run(problem, f0, *, t, dt: float = 60.0, out="run.nc", chunk: int | None = N
     io.check_writable(out.parent, 2 * t.size * f0.size * width)
     if io.parts_of(out).exists():
         if not overwrite and any(io.parts_of(out).glob("part-*.nc")):
-            raise InputError(f"{io.parts_of(out)} holds an unfinished run: resume it, or discard it with overwrite")
+            raise InputError(f"{io.parts_of(out)} holds an unfinished run: resume it, or discard it with "
+                             "--overwrite (overwrite=True)")
         io.drop_parts(out)
     grid_print, values_print = fingerprints(problem)
+    if not overwrite:
+        _refuse_to_replace(out, grid_print, values_print, t)
     import jaxlib
 
     header = io.Header(grid=problem.grid, t=t, epoch=None if problem.epoch is None else str(problem.epoch), dtype=dtype,
@@ -103,6 +106,20 @@ def run(problem, f0, *, t, dt: float = 60.0, out="run.nc", chunk: int | None = N
     with _write_errors(out):
         io.write_part(out, header, 0, t[:1], f[None], {})
     return _loop(problem, header, out, f, {}, 0, progress, log, stop_after)
+
+
+def _refuse_to_replace(out: Path, grid_print, values_print, t):
+    """A finished run may be computed again, but not be replaced by another one."""
+    if not out.is_file():
+        return
+    try:
+        old = io.read_header(out)
+    except InputError:
+        return                                                 # damaged: nothing to keep
+    same = old.attrs.get("grid_fingerprint") == grid_print and old.attrs.get("values_fingerprint") == values_print
+    if not same or np.shape(old.t) != np.shape(t) or not np.array_equal(old.t, t):
+        raise InputError(f"{out} holds another finished run: give this one another name (case.name) or folder (--out), "
+                         "or replace it with --overwrite (overwrite=True)")
 
 
 def resume(path, problem=None, *, progress: bool | None = None, log=None, stop_after: int | None = None) -> Path:

@@ -238,11 +238,11 @@ def solve(problem: Problem, f0, *, t, dt) -> Solution:
     Raises ValueError where t, dt or the shape of f0 cannot be used.
     """
     times = check_times(t, dt)
-    try:
-        f0 = jnp.broadcast_to(_real(f0), problem.grid.shape)
-    except ValueError:
-        raise ValueError(f"f0: shape {np.shape(f0)} does not fit the grid {problem.grid.shape} "
-                         f"({', '.join(problem.grid.names)})") from None
+    f0, shape = _real(f0), problem.grid.shape
+    if f0.ndim and (f0.ndim != len(shape) or any(n not in (1, m) for n, m in zip(f0.shape, shape))):
+        raise ValueError(f"f0: shape {f0.shape} does not fit the grid {shape} ({', '.join(problem.grid.names)}); "
+                         "give one dimension for each axis")
+    f0 = jnp.broadcast_to(f0, shape)
     out, budget, code = _advance(problem, f0, plan(problem, times, dt))
     budget = {k: jnp.concatenate([jnp.zeros((1,), v.dtype), v]) for k, v in budget.items()}
     return Solution(jnp.concatenate([f0[None], out]), _real(times), budget, code, problem)

@@ -104,7 +104,9 @@ def from_attrs(attrs: dict) -> Case:
 def load_case(case: str, overrides=()) -> Case:
     """The case of a shipped name or a TOML file, with `table.key=value` overrides."""
     path = find(case)
-    return build(read(path), overrides, path.resolve().parent, path.stem)
+    text = read(path)
+    parse(text, overrides, str(path))                          # a TOML error names the file as it was given
+    return build(text, overrides, path.resolve().parent, path.stem)
 
 
 def equations() -> list[str]:

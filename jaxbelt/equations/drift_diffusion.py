@@ -133,6 +133,9 @@ def problem(grid: Grid, parameters: Parameters, *, inner="no flux", outer="no fl
     projected, with a warning), given Ldot and phidot are divergent, or the drift crosses a no-flux wall.
     """
     parameters = _one_planet(parameters, planet)
+    if isinstance(parameters.waves, Wave):
+        parameters = parameters.replace(waves=(parameters.waves,))
+    _check_shapes(grid, parameters)
     if grid.ndim == 1:
         for name in ("dlphi", "dphiphi", "kinetic", "potential", "phidot", "ldot"):
             if getattr(parameters, name) is not None:
@@ -169,6 +172,26 @@ def _one_planet(parameters, planet):
     return parameters
 
 
+def _check_shapes(grid, prm):
+    """Arrays must have one dimension for each axis (a profile in L would silently be taken for one in phi)."""
+    for name in ("dll", "dlphi", "dphiphi", "lifetime", "source"):
+        value = getattr(prm, name)
+        shape = None if value is None or callable(value) else jnp.shape(value)
+        if shape and (len(shape) != grid.ndim or any(n not in (1, m) for n, m in zip(shape, grid.shape))):
+            raise ValueError(f"{name}: an array of shape {shape} does not fit the grid {grid.shape} ({', '.join(grid.names)}); "
+                             "give a profile in L as [:, None]" if grid.ndim == 2 else
+                             f"{name}: an array of shape {shape} does not fit the grid {grid.shape}")
+    for wave in prm.waves:
+        if grid.ndim == 2 and 2 * wave.m >= grid.shape[1]:
+            raise ValueError(f"waves: m = {wave.m} needs more than {2 * wave.m} cells in phi, the grid has {grid.shape[1]}")
+
+
+def _check_wall(name, value, grid):
+    shape = jnp.shape(value)
+    if shape and shape not in ((1,), grid.shape[1:]):
+        raise ValueError(f"{name}: an array of shape {shape} does not fit the wall, which has {grid.shape[1:] or 'one'} value(s)")
+
+
 def _moments(made):
     """Times at which to look at the coefficients (where drivers jump), and others at which to look at the drift's speed."""
     moments = np.asarray(jumps(made.parameters, made.boundary) or (0.0,))
@@ -187,7 +210,9 @@ def _checked(made):
             for name in ("dll", "dphiphi", "lifetime", "dlphi", "source"):
                 _check_value(name, evaluate(getattr(prm, name), t, *grid.mesh()))
             for name, value in made.boundary.items():
-                _check_value(name, evaluate(value, t, *(grid.mesh()[1:])))
+                value = evaluate(value, t, *(c[0] for c in grid.mesh()[1:]))
+                _check_value(name, value)
+                _check_wall(name, value, grid)
             if prm.ldot is not None:
                 mismatch = float(velocity_stream(grid, prm, t)[1])
                 limit = 1e-6 if callable(prm.ldot) else 0.05

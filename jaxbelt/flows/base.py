@@ -8,12 +8,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.custom_batching import custom_vmap
 
 from jaxbelt.coefficients import evaluate
 
 __all__ = ["Flow", "flow", "wall_value", "any_in_batch", "max_in_batch", "add_budgets", "blend_factor", "borrow",
-           "positive_scale"]
+           "positive_scale", "ratio"]
 
 
 class Flow:
@@ -95,6 +96,15 @@ def add_budgets(a: dict, b: dict) -> dict:
     return out
 
 
+def ratio(a, b):
+    """a/b where b > 0, else 0. The derivative of a quotient holds 1/b^2, which overflows long before b underflows: for such b
+    the ratio is a constant.
+    """
+    small = b < np.sqrt(np.finfo(b.dtype).tiny)
+    frozen = lax.stop_gradient(jnp.where(b > 0, a / jnp.where(b > 0, b, 1.0), 0.0))
+    return jnp.where(small, frozen, a / jnp.where(small, 1.0, b))
+
+
 def blend_factor(f, safe, before, axis):
     """Largest theta in [0, 1] with theta f + (1 - theta) safe >= 0 over `axis`, for safe >= 0; safe to differentiate.
 
@@ -102,9 +112,8 @@ def blend_factor(f, safe, before, axis):
     negative values: there is nothing to keep positive then, and the second order is kept.
     """
     bad = f < 0
-    room = jnp.where(bad, safe - f, 1.0)
     eps = jnp.asarray(8 * np.finfo(f.dtype).eps, f.dtype)
-    theta = jnp.where(room > 0, jnp.maximum(safe, 0.0) / jnp.where(room > 0, room, 1.0), 0.0) * (1 - eps)
+    theta = ratio(jnp.maximum(safe, 0.0), jnp.where(bad, safe - f, 1.0)) * (1 - eps)
     theta = jnp.min(jnp.where(bad, theta, 1.0), axis=axis, keepdims=True)
     return jnp.where(jnp.min(before, axis=axis, keepdims=True) < 0, 1.0, theta)
 
@@ -122,7 +131,7 @@ def borrow(f, radii=(1, 4)):
     owed, held = jnp.maximum(-f, 0.0), jnp.maximum(f, 0.0)
     for r in radii:
         near = around(held, r)
-        share = jnp.where(near > 0, owed / jnp.where(near > 0, near, 1.0), 0.0)      # asked of each neighbour, per unit it holds
+        share = ratio(owed, near)                              # asked of each neighbour, per unit it holds
         asked = around(share, r)
         given = jnp.where(asked > 1, 1.0 / jnp.where(asked > 1, asked, 1.0), 1.0)
         owed = jnp.maximum(owed - share * around(held * given, r), 0.0)
@@ -140,5 +149,5 @@ def positive_scale(f, mean, axes):
     room = jnp.where(bad, mean - low, 1.0)
     # a few ulp less than the exact factor, so that rounding cannot leave a negative cell
     eps = jnp.asarray(8 * np.finfo(f.dtype).eps, f.dtype)
-    scale = jnp.where(bad, jnp.maximum(mean, 0.0) / room * (1 - eps), 1.0)
+    scale = jnp.where(bad, ratio(jnp.maximum(mean, 0.0), room) * (1 - eps), 1.0)
     return jnp.where(bad, mean + (f - mean) * scale, f)

@@ -54,11 +54,10 @@ def fitted(g, peclet):
     flux = up f_left - down f_right, up = g B(-Pe), down = g B(Pe), B(x) = x/(e^x - 1): positive for any Pe, exact for
     the zero-flux profile f ~ exp(Pe s) (Chang & Cooper 1970; Scharfetter & Gummel 1969).
     """
-    small = jnp.abs(peclet) < 1e-3
-    safe = jnp.where(small, 1.0, jnp.clip(peclet, -500.0, 500.0))
-    x2 = peclet * peclet
-    series = 1.0 - 0.5 * peclet + x2 / 12.0
-    b = jnp.where(small, series, safe / jnp.expm1(safe))
-    # beyond the clip B is -Pe or 0 to round-off
-    b = jnp.where(peclet < -500.0, -peclet, jnp.where(peclet > 500.0, 0.0, b))
-    return g * (b + peclet), g * b
+    # B at |Pe|, the rate against the drift, and B + |Pe| with it: nothing cancels on either side
+    size = jnp.where(peclet < 0, -peclet, peclet)
+    small = size < 1e-3
+    safe = jnp.where(small, 1.0, jnp.minimum(size, 500.0))
+    against = jnp.where(small, 1.0 - 0.5 * size + size * size / 12.0, safe / jnp.expm1(safe))
+    along = against + size
+    return g * jnp.where(peclet < 0, against, along), g * jnp.where(peclet < 0, along, against)
