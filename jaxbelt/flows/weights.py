@@ -59,5 +59,6 @@ def fitted(g, peclet):
     small = size < 1e-3
     safe = jnp.where(small, 1.0, jnp.minimum(size, 500.0))
     against = jnp.where(small, 1.0 - 0.5 * size + size * size / 12.0, safe / jnp.expm1(safe))
+    against = jnp.where(size > 500.0, 0.0, against)
     along = against + size
     return g * jnp.where(peclet < 0, against, along), g * jnp.where(peclet < 0, along, against)
