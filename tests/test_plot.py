@@ -54,7 +54,8 @@ def test_a_vacuum_and_a_constant_can_be_drawn(tmp_path):
     run = a_run()
     for value in (0.0, 1.0):
         run.f[:] = value
-        plot.save(run, ["l-time", "cuts", "keogram"], tmp_path, dpi=30)
+        drawn = plot.save(run, ["l-time", "cuts", "keogram"], tmp_path, dpi=30)
+        assert len(drawn) == 3 and all(p.stat().st_size > 0 for p in drawn)
 
 
 def test_one_axis(tmp_path):

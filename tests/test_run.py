@@ -141,6 +141,7 @@ def test_it_runs_beside_the_main_thread(tmp_path, whole):
     worker = threading.Thread(target=lambda: done.append(run(problem(), f0(), t=T, dt=300.0, out=tmp_path / "a.nc", chunk=2)))
     worker.start()
     worker.join()
+    assert len(done) == 1
     same(load(done[0]), whole)
 
 
