@@ -198,30 +198,31 @@ def evaluate(coefficient, t, *coordinates):
     return jnp.asarray(coefficient)
 
 
-def _drivers(tree):
+def drivers(tree):
+    """Every `Series` and `Function` in a tree, those inside a Function's arrays too."""
     nodes, _ = jax.tree_util.tree_flatten(tree, is_leaf=lambda x: isinstance(x, (Series, Function)))
     out = []
     for node in nodes:
         if isinstance(node, (Series, Function)):
             out.append(node)
             if isinstance(node, Function):
-                out.extend(_drivers(node.arrays))
+                out.extend(drivers(node.arrays))
     return out
 
 
 def is_steady(*trees) -> bool:
     """True if nothing in the trees changes inside an interval: no linear series of two or more times, no unsteady function."""
-    return all(d.steady if isinstance(d, Function) else (d.kind == "step" or len(d.t) == 1) for d in _drivers(trees))
+    return all(d.steady if isinstance(d, Function) else (d.kind == "step" or len(d.t) == 1) for d in drivers(trees))
 
 
 def is_constant(*trees) -> bool:
     """True if nothing in the trees depends on time at all."""
-    return all(d.steady and not d.jumps if isinstance(d, Function) else len(d.t) == 1 for d in _drivers(trees))
+    return all(d.steady and not d.jumps if isinstance(d, Function) else len(d.t) == 1 for d in drivers(trees))
 
 
 def jumps(*trees) -> tuple[float, ...]:
     """The times at which something in the trees jumps or has a kink: no step is taken across them."""
     times = set()
-    for d in _drivers(trees):
+    for d in drivers(trees):
         times.update(d.jumps if isinstance(d, Function) else (d.t if len(d.t) > 1 else ()))
     return tuple(sorted(times))

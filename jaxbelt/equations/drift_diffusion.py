@@ -15,30 +15,27 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import warnings
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxbelt.coefficients import Time, evaluate, is_steady, jumps, parameters
+from jaxbelt.coefficients import evaluate, is_steady, parameters
 from jaxbelt.constants import EARTH
+from jaxbelt.equations._drift_plan import Plan, check_shapes, checked, index_tensor
 from jaxbelt.flows import LineDiffusion, Reaction, Rotation, Transport
-from jaxbelt.flows.selling import check_psd, clamped, offset_set
 from jaxbelt.flows.tensor import TensorDiffusion
-from jaxbelt.flows.transport import rate as courant_rate
 from jaxbelt.flows.weights import line_conductances
 from jaxbelt.grid import Axis, Grid
-from jaxbelt.physics.drift import TurnedWall, Wave, edge_rate, perturbation, rotation_rate, streams, velocity_stream
+from jaxbelt.nodes import join, mapped
+from jaxbelt.physics.drift import TurnedWall, Wave, edge_rate, perturbation, rotation_rate, streams
 from jaxbelt.physics.losses import rate as loss_rate
 from jaxbelt.solve import make_problem
 
 __all__ = ["Parameters", "Wave", "flows", "grid", "problem"]
 
 DAY = 86400.0
-_SAMPLES = 64              # moments at which a problem is checked and planned when it is built
-_MARGIN = 1.25             # the planned drift speed over the fastest one found
 _LINES_LIMIT = 1.0         # conductance * dt/V up to which the tensor is split into lines,
 _MOST_LINES = 12           # and the number of offsets
 
@@ -67,25 +64,25 @@ class Parameters:
     planet: Any = EARTH
 
 
-@dataclasses.dataclass(frozen=True)
-class _Plan:
-    """Static: kinds of the walls; the fastest drift [1/s], the largest cross-diffusion rate [1/s], the tensor's offsets and
-    the rows they span, that the run is planned for."""
-
-    inner: str
-    outer: str
-    drift: float = 0.0
-    tensor: float = 0.0
-    offsets: tuple = ()
-    rows: int = 1
-
-
-def grid(L=(2.0, 7.0), cells=(200, 128), *, spacing="log", faces=None) -> Grid:
+def grid(L=(2.0, 7.0), cells=(200, 128), *, spacing="log", faces=None, mu=None, nodes=None) -> Grid:
     """Cells in L (and phi): `cells=(n_L, n_phi)`, or `cells=n_L` for the radial equation.
 
     L: inner and outer wall, >= 1. spacing of the L faces: "log" (uniform in ln L), "linear", "inverse" (uniform in 1/L);
     or give `faces` themselves. The volume of a cell is (1/L_lower - 1/L_upper) dphi exactly.
+    mu: first invariants [MeV/G], increasing: a leading axis of nodes "mu"; f is solved for all of them at once. nodes: any
+    other leading axis, `Axis.nodes("population", [0, 1])`. `problem` then wants Parameters for each.
     """
+    if mu is not None:
+        if nodes is not None:
+            raise ValueError("mu, nodes: give one of the two")
+        values = np.atleast_1d(np.asarray(mu, dtype=float))
+        if values.ndim != 1 or not np.all(np.isfinite(values)) or values[0] <= 0 or np.any(np.diff(values) <= 0):
+            raise ValueError(f"mu: needs positive, increasing numbers [MeV/G], got {values}")
+        nodes = Axis.nodes("mu", values, unit="MeV/G", long_name="first adiabatic invariant")
+    if nodes is not None:
+        if not nodes.is_nodes:
+            raise ValueError(f"nodes: {nodes.name!r} is an axis of cells; make it with Axis.nodes")
+        return Grid((nodes, *grid(L, cells, spacing=spacing, faces=faces).axes))
     cells = tuple(np.atleast_1d(cells).tolist())
     if len(cells) not in (1, 2) or any(int(n) != n or n < 2 for n in cells):
         raise ValueError(f"cells: needs (n_L, n_phi) or n_L, whole numbers of at least 2, got {cells}")
@@ -129,13 +126,21 @@ def problem(grid: Grid, parameters: Parameters, *, inner="no flux", outer="no fl
 
     A value is a number, an array over phi, a `Series` or a `jb.function` of (t[, phi]). "open": what drifts out leaves, what
     drifts in is vacuum, nothing diffuses through. epoch: the date of t = 0.
+    On a grid with a leading axis of nodes (mu, say) `parameters` is a list, one Parameters a node, or a function of the node's
+    value that returns them; all of the same structure. inner and outer are shared, or lists. The problem's leaves then have a
+    leading dimension (`nodes.stack`, `nodes.at_node`).
     Raises ValueError where a coefficient is negative or not finite, the tensor is not positive semi-definite (within 1 % it is
     projected, with a warning), given Ldot and phidot are divergent, or the drift crosses a no-flux wall.
     """
+    if grid.axes[0].is_nodes:
+        return _many(grid, parameters, inner, outer, epoch, planet)
+    if not isinstance(parameters, Parameters):
+        raise ValueError(f"parameters: needs drift_diffusion.Parameters, got {type(parameters).__name__}"
+                         + ("; a list of them needs a grid with mu= or nodes=" if isinstance(parameters, (list, tuple)) else ""))
     parameters = _one_planet(parameters, planet)
     if isinstance(parameters.waves, Wave):
         parameters = parameters.replace(waves=(parameters.waves,))
-    _check_shapes(grid, parameters)
+    check_shapes(grid, parameters)
     if grid.ndim == 1:
         for name in ("dlphi", "dphiphi", "kinetic", "potential", "phidot", "ldot"):
             if getattr(parameters, name) is not None:
@@ -151,10 +156,39 @@ def problem(grid: Grid, parameters: Parameters, *, inner="no flux", outer="no fl
                 raise ValueError(f"{name}: give a value of F, 'no flux' or 'open'")
             kinds[name], boundary[name] = "value", value
     made = make_problem(flows, grid, parameters, boundary=boundary, epoch=epoch, equation="drift_diffusion",
-                        quantity=("psd", "1", "phase space density at fixed mu and K"), plan=_Plan(**kinds))
+                        quantity=("psd", "1", "phase space density at fixed mu and K"), plan=Plan(**kinds))
     if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((made.parameters, made.boundary))):
         return made
-    return _checked(made)
+    return checked(made)
+
+
+def _many(grid, parameters, inner, outer, epoch, planet):
+    """One problem a node, joined."""
+    axis = grid.axes[0]
+
+    def each(name, value):
+        if not isinstance(value, (list, tuple)):
+            return [value] * axis.n
+        if len(value) != axis.n:
+            raise ValueError(f"{name}: needs one entry for each of the {axis.n} nodes of {axis.name}, got {len(value)}")
+        return value
+
+    if isinstance(parameters, Parameters):
+        raise ValueError(f"parameters: the grid has {axis.n} nodes of {axis.name}; give a list, one Parameters a node, or a "
+                         f"function of {axis.name} that returns them")
+    parameters = [parameters(x) for x in axis.centers] if callable(parameters) else each("parameters", parameters)
+    made, plane = [], Grid(grid.axes[1:])
+    for value, prm, low, high in zip(axis.centers, parameters, each("inner", inner), each("outer", outer)):
+        try:
+            made.append(problem(plane, prm, inner=low, outer=high, epoch=epoch, planet=planet))
+        except ValueError as error:
+            raise ValueError(f"{axis.name} = {value:g}: {error}") from None
+    plans = [one.plan for one in made]
+    if len({(p.inner, p.outer) for p in plans}) > 1:
+        raise ValueError("inner, outer: every node must have the same kind of wall")
+    plan = dataclasses.replace(plans[0], drift=max(p.drift for p in plans), tensor=max(p.tensor for p in plans),
+                               rows=max(p.rows for p in plans), offsets=tuple(sorted(set().union(*(p.offsets for p in plans)))))
+    return join(grid, made, plan)
 
 
 def _one_planet(parameters, planet):
@@ -170,126 +204,6 @@ def _one_planet(parameters, planet):
                 jax.tree.leaves(kinetic.planet) != jax.tree.leaves(parameters.planet):
             raise ValueError("planet: `kinetic` and the drift use different planets; give planet= to problem() for both")
     return parameters
-
-
-def _check_shapes(grid, prm):
-    """Arrays must have one dimension for each axis (a profile in L would silently be taken for one in phi)."""
-    for name in ("dll", "dlphi", "dphiphi", "lifetime", "source"):
-        value = getattr(prm, name)
-        shape = None if value is None or callable(value) else jnp.shape(value)
-        if shape and (len(shape) != grid.ndim or any(n not in (1, m) for n, m in zip(shape, grid.shape))):
-            raise ValueError(f"{name}: an array of shape {shape} does not fit the grid {grid.shape} ({', '.join(grid.names)}); "
-                             "give a profile in L as [:, None]" if grid.ndim == 2 else
-                             f"{name}: an array of shape {shape} does not fit the grid {grid.shape}")
-    for wave in prm.waves:
-        if grid.ndim == 2 and 2 * wave.m >= grid.shape[1]:
-            raise ValueError(f"waves: m = {wave.m} needs more than {2 * wave.m} cells in phi, the grid has {grid.shape[1]}")
-
-
-def _check_wall(name, value, grid):
-    shape = jnp.shape(value)
-    if shape and shape not in ((1,), grid.shape[1:]):
-        raise ValueError(f"{name}: an array of shape {shape} does not fit the wall, which has {grid.shape[1:] or 'one'} value(s)")
-
-
-def _moments(made):
-    """Times at which to look at the coefficients (where drivers jump), and others at which to look at the drift's speed."""
-    moments = np.asarray(jumps(made.parameters, made.boundary) or (0.0,))
-    moments = moments[np.unique(np.linspace(0, moments.size - 1, _SAMPLES).astype(int))]
-    return moments, () if is_steady(made.parameters) else np.geomspace(1.0, 30 * DAY, _SAMPLES // 2)
-
-
-def _checked(made):
-    """Check concrete coefficients at the moments where they can change, and fix what must be static."""
-    prm, grid = made.parameters, made.grid
-    drift = tensor = 0.0
-    tensors = []
-    moments, guesses = _moments(made)
-    with jax.ensure_compile_time_eval():
-        for t in (Time.at(jnp.asarray(m)) for m in moments):
-            for name in ("dll", "dphiphi", "lifetime", "dlphi", "source"):
-                _check_value(name, evaluate(getattr(prm, name), t, *grid.mesh()))
-            for name, value in made.boundary.items():
-                value = evaluate(value, t, *(c[0] for c in grid.mesh()[1:]))
-                _check_value(name, value)
-                _check_wall(name, value, grid)
-            if prm.ldot is not None:
-                mismatch = float(velocity_stream(grid, prm, t)[1])
-                limit = 1e-6 if callable(prm.ldot) else 0.05
-                if not mismatch <= limit:
-                    raise ValueError(f"ldot, phidot: the drift is divergent in dL dphi/L^2 (by {mismatch:.2g} of its largest "
-                                     "flux); L^2 d_L(Ldot/L^2) + d_phi phidot must vanish: derive both from one Hamiltonian")
-            if prm.dlphi is not None:
-                w = _tensor(grid, prm, t)
-                w = [np.broadcast_to(np.asarray(x), grid.shape) for x in w]
-                check_psd(*w)
-                tensors.append(w)
-                tensor = max(tensor, float(np.max(sum(np.abs(x) for x in w) / grid.volumes)))
-            drift = max(drift, _drift_speed(made, t))
-        for t in guesses:                                      # a function may be meant for the run's own times only: no NaN
-            speed = _drift_speed(made, Time.at(jnp.asarray(t)))
-            drift = max(drift, speed) if math.isfinite(speed) else drift
-    rows, offsets = _stencil(tensors)
-    plan = dataclasses.replace(made.plan, rows=rows, drift=float(f"{_MARGIN * drift:.3g}"), tensor=float(f"{tensor:.3g}"),
-                               offsets=tuple(sorted(offsets)))
-    return made.replace(plan=plan)
-
-
-def _stencil(tensors):
-    """(rows, offsets): the fewest rows, up to three, that hold the tensors' offsets, and those; a warning where they do not."""
-    if not tensors:
-        return 1, set()
-    for rows in (1, 2, 3):
-        worst = max((clamped(*w, rows=rows) for w in tensors), key=lambda c: float(c["fraction"]))
-        if float(worst["fraction"]) <= 1e-3:
-            break
-    else:
-        warnings.warn(f"dlphi: {100 * float(worst['fraction']):.2g} % of the cross diffusion is beyond the stencil and left out "
-                      f"({int(worst['count'])} cells): D_LL is too large against D_phiphi in cells of this shape; use fewer "
-                      "cells in L or more in phi", stacklevel=4)
-    return rows, set().union(*(offset_set(*w, rows=rows) for w in tensors))
-
-
-def _check_value(name, value):
-    """NaN nowhere; D not negative; lifetimes positive. (Sources and walls may have any sign; F >= 0 needs them >= 0.)"""
-    if value is None:
-        return
-    value = np.asarray(value)
-    if np.any(np.isnan(value)):
-        raise ValueError(f"{name}: is NaN somewhere; give a finite value everywhere")
-    low = {"dll": value < 0, "dphiphi": value < 0, "lifetime": value <= 0}.get(name)
-    if low is not None and np.any(low):
-        need = "positive" if name == "lifetime" else "at least 0"
-        raise ValueError(f"{name}: must be {need} everywhere, got {value[low][0]:g}")
-
-
-def _drift_speed(made, t) -> float:
-    """The fastest drift of H1 in cells a second; and the check that none crosses a no-flux wall."""
-    prm, grid = made.parameters, made.grid
-    if grid.ndim == 1:
-        return 0.0
-    _, rest, waves = streams(grid, prm, t)
-    if rest is None and not waves:
-        return 0.0
-    scale = _wave_bound(grid, prm, t) + (0.0 if rest is None else float(courant_rate(grid, rest, ("L", "phi"))))
-    everything = [x for x in (rest, *waves) if x is not None]
-    for wall, row in (("inner", 0), ("outer", -1)):
-        if getattr(made.plan, wall) == "no flux":
-            worst = max(float(np.ptp(np.asarray(x)[row])) for x in everything)
-            top = max(float(np.max(np.ptp(np.asarray(x), axis=1))) for x in everything)
-            if worst > 1e-9 * top:
-                raise ValueError(f"{wall}: the drift crosses a wall declared 'no flux'; give a value of F there, or 'open'")
-    return scale
-
-
-def _wave_bound(grid, prm, t) -> float:
-    """Drift speed of the waves at their worst phase: cosine and sine parts together."""
-    total = 0.0
-    for wave in prm.waves:
-        parts = [float(courant_rate(grid, streams(grid, prm.replace(waves=(wave.replace(phase=wave.phase + s),)), t)[2][0],
-                                    ("L", "phi"))) for s in (0.0, np.pi / 2)]
-        total += math.hypot(*parts)
-    return total
 
 
 def _rates(prm, t, mesh):
@@ -330,18 +244,11 @@ def _radial(grid, prm, t, plan):
     return line_conductances(lf, lc, resistivity(lf, df), resistivity(lc, dc), plan.inner == "value", plan.outer == "value")
 
 
-def _tensor(grid, prm, t):
-    """Index-space tensor (W11, W12, W22) [volume/s] of D: see `TensorDiffusion`."""
-    mesh = grid.mesh()
-    L, v, dphi = mesh[0], grid["L"].measure[:, None], grid["phi"].measure[0]
-    dll, dlphi, dphiphi = (0.0 if c is None else evaluate(c, t, *mesh) / DAY for c in (prm.dll, prm.dlphi, prm.dphiphi))
-    # x = 1/L: D_xx = D_LL/L^4 with dx = v; the index grows with L, so the cross term keeps its sign
-    return dphi * dll / (L**4 * v), dlphi / L**2 * jnp.ones_like(v), v * dphiphi / dphi * jnp.ones_like(L)
-
-
 def flows(problem, t, dt):
     """The flows of one step, outermost first (see the module's docstring)."""
     prm, grid = problem.parameters, problem.grid
+    if grid.axes[0].is_nodes:
+        return mapped(flows, problem, t, dt)
     if grid.ndim == 1:
         return _in_l(problem, t, (problem.boundary.get("inner"), problem.boundary.get("outer")))
     mean, rest, waves = streams(grid, prm, t)
@@ -385,7 +292,7 @@ def _in_l(problem, t, walls):
     loss, source = _rates(prm, t, grid.mesh())
     local, slow = {"loss": loss, "source": source}, is_steady(prm.lifetime, prm.source)
     if prm.dlphi is not None:
-        w11, w12, w22 = _tensor(grid, prm, t)
+        w11, w12, w22 = index_tensor(grid, prm, t)
         # small steps allow the tensor's lines one after another, ten times cheaper; else one block solve
         split = 0 < len(plan.offsets) <= _MOST_LINES and plan.tensor * (problem.dt_max or math.inf) <= _LINES_LIMIT
         method = {"method": "lines", "offsets": plan.offsets} if split else {}
