@@ -1,4 +1,9 @@
-"""Geomagnetic drivers: readers on the host, checked once, that give a `Series` in seconds after an epoch."""
+"""Geomagnetic drivers: readers on the host, checked once, that give a `Series` in seconds after an epoch.
+
+Kp alone: `kp_series` from values, `read_kp` from a file of daily rows. Everything else, Kp included: `read_drivers` (OMNI2,
+Qin-Denton, GFZ's own files, daily rows) or `from_arrays` give `Drivers`, and `drivers.series("dst", "linear", epoch=...,
+start=..., stop=...)` a `Series` without gaps.
+"""
 
 from __future__ import annotations
 
@@ -8,52 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..coefficients import Series, Time
+from .driver_data import Drivers, Quantity, check_kp, from_arrays, kp_thirds, moment, seconds_after, shown
+from .geomagnetic_files import read_daily_kp, read_drivers, read_gfz, read_omni2, read_qin_denton
 
-__all__ = ["check_kp", "seconds_after", "kp_series", "read_kp", "max_over", "trailing_max"]
+__all__ = ["check_kp", "seconds_after", "kp_series", "kp_thirds", "read_kp", "check_covers", "max_over", "trailing_max",
+           "Drivers", "Quantity", "from_arrays", "read_drivers", "read_omni2", "read_qin_denton", "read_gfz", "read_daily_kp"]
 
 _KP_HOURS = 3.0
 _DAY = np.timedelta64(1, "D")
-
-
-def check_kp(name: str, kp) -> None:
-    """Raise ValueError, naming the entry and its value, if concrete numbers in kp are missing or outside 0 to 9.
-
-    Series, functions and traced values pass unseen.
-    """
-    if not isinstance(kp, (int, float, np.ndarray, np.number)):
-        return
-    values = np.asarray(kp, dtype=np.float64)
-    bad = ~((values >= 0.0) & (values <= 9.0))
-    if not bad.any():
-        return
-    where = tuple(int(i) for i in np.argwhere(bad)[0])
-    value = float(values[where])
-    label = name + (f"[{', '.join(map(str, where))}]" if where else "")
-    if np.isnan(value):
-        hint = "a missing value; fill it or leave its times out"
-    elif value < 0.0 or value in (99.0, 99.9, 999.0, 999.9, 9999.0):
-        hint = "a fill value; Kp lies between 0 and 9"
-    else:
-        hint = "Kp lies between 0 and 9 (some files, OMNI among them, list 10 Kp)"
-    raise ValueError(f"{label} = {value:g}: {hint}")
-
-
-def _moment(name: str, time) -> np.datetime64:
-    try:
-        moment = np.datetime64(time, "us")
-    except (TypeError, ValueError):
-        raise ValueError(f"{name}: {time!r} is not a time; give a numpy datetime64 or a text like '2013-03-17T00:00'") from None
-    if np.isnat(moment):
-        raise ValueError(f"{name}: the time is missing (NaT)")
-    return moment
-
-
-def seconds_after(epoch, times) -> np.ndarray:
-    """Seconds (float64) from epoch (datetime64 or text) to times (datetime64, one or an array), to the microsecond."""
-    times = np.asarray(times, dtype="datetime64[us]")
-    if np.isnat(times).any():
-        raise ValueError("seconds_after: a time is missing (NaT)")
-    return (times - _moment("epoch", epoch)) / np.timedelta64(1, "s")
 
 
 def kp_series(values, *, start=0.0, epoch=None, times=None, name="kp values") -> Series:
@@ -72,7 +39,7 @@ def kp_series(values, *, start=0.0, epoch=None, times=None, name="kp values") ->
     check_kp(name, values)
     if times is None:
         dated = isinstance(start, (str, np.datetime64)) or hasattr(start, "isoformat")
-        origin = _moment("start", start) if dated else start
+        origin = moment("start", start) if dated else start
         offset = _KP_HOURS * 3600.0 * np.arange(values.size)
         t = offset + (seconds_after(origin if epoch is None else epoch, origin) if dated else float(origin))
     else:
@@ -132,7 +99,7 @@ def read_kp(path, start, stop, epoch=None) -> Series:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"read_kp: there is no file {path} (looked in {path.resolve().parent})")
-    start, stop = _moment("start", start), _moment("stop", stop)
+    start, stop = moment("start", start), moment("stop", stop)
     if not start < stop:
         raise ValueError(f"read_kp: stop = {stop} must be later than start = {start}")
     first, last = start.astype("datetime64[D]"), (stop - np.timedelta64(1, "us")).astype("datetime64[D]")
@@ -156,6 +123,39 @@ def read_kp(path, start, stop, epoch=None) -> Series:
     keep = (begins + np.timedelta64(3, "h") > start) & (begins < stop)
     return kp_series(values[keep], start=begins[keep][0], epoch=start if epoch is None else epoch)
 
+
+def check_covers(series, start, stop, name: str, *, epoch=None, width=None) -> None:
+    """Raise ValueError, one line, if a `Series` begins after start or ends before stop; values and functions pass unseen.
+
+    A `Series` itself holds its last value for ever, so this is for who knows the run's times: the builder of a case, with
+    every series the user gave (`Quantity.series` and `read_kp` have checked theirs). start, stop: seconds after the epoch, or
+    datetime64 (or text) with epoch, which also makes the message one of dates. A linear series ends with its last time, a step
+    series `width` seconds after it: default as long as the step before; 10800 for 3-hour Kp. One value without width is a
+    constant and covers everything.
+    """
+    if not isinstance(series, Series) or (len(series.t) == 1 and width is None):
+        return
+    zero = None if epoch is None else moment("epoch", epoch)
+
+    def seconds(label, time):
+        if isinstance(time, (str, np.datetime64)) or hasattr(time, "isoformat"):
+            if zero is None:
+                raise ValueError(f"check_covers {label}: a date needs epoch, the zero of the series' time")
+            return float(seconds_after(zero, moment(label, time)))
+        return float(time)
+
+    def said(time):
+        return f"{time:g} s" if zero is None else shown(zero + np.timedelta64(round(time * 1e6), "us"))
+
+    begin, end = seconds("start", start), seconds("stop", stop)
+    first, last = series.t[0], series.t[-1]
+    if series.kind == "step":
+        last += series.t[-1] - series.t[-2] if width is None else float(width)
+    slack = 1e-9 * max(abs(begin), abs(end), end - begin)
+    if first > begin + slack:
+        raise ValueError(f"{name} begins at {said(first)}, the run begins at {said(begin)}")
+    if last < end - slack:
+        raise ValueError(f"{name} ends at {said(last)}, the run lasts until {said(end)}")
 
 
 def max_over(series: Series, hours: float = 24.0) -> Series:

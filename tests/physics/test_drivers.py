@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxbelt.coefficients import Series
-from jaxbelt.physics.drivers import kp_series, max_over, read_kp, seconds_after, trailing_max
+from jaxbelt.physics.drivers import check_covers, kp_series, max_over, read_kp, seconds_after, trailing_max
 
 ROW = "{} 1.0 1.3 1.7 2.0 2.3 2.7 3.0 {} 120.0\n"
 DAYS = ["20130316", "20130317", "20130318"]
@@ -155,3 +155,32 @@ def test_gradient_of_the_maximum_goes_to_the_largest():
     expected = np.eye(6)[1]
     np.testing.assert_array_equal(jax.grad(lambda v: max_over(Series(t, v), 24.0)(5 * 10800.0))(jnp.asarray(values)), expected)
     np.testing.assert_array_equal(jax.grad(lambda v: trailing_max(Series(t, v), 5 * 10800.0))(jnp.asarray(values)), expected)
+
+
+def test_a_series_that_ends_before_the_run_is_named():
+    kp = kp_series(np.full(32, 2.0), start="2013-03-16")
+    run = {"name": "Kp", "epoch": "2013-03-16"}
+    check_covers(kp, 0.0, 4 * 86400.0, "Kp")
+    check_covers(kp, "2013-03-16", "2013-03-20", **run)
+    with pytest.raises(ValueError, match="^Kp ends at 2013-03-20T00:00, the run lasts until 2013-03-21T00:00$"):
+        check_covers(kp, 0.0, 5 * 86400.0, **run)
+    with pytest.raises(ValueError, match="^Kp ends at 345600 s, the run lasts until 345601 s$"):
+        check_covers(kp, 0.0, 345601.0, "Kp")
+    with pytest.raises(ValueError, match="^Kp begins at 2013-03-16T00:00, the run begins at 2013-03-15T12:00$"):
+        check_covers(kp, "2013-03-15T12", "2013-03-17", **run)
+    with pytest.raises(ValueError, match="a date needs epoch"):
+        check_covers(kp, 0.0, "2013-03-17", "Kp")
+
+
+def test_how_far_a_last_value_reaches():
+    one = kp_series([3.0])
+    check_covers(one, 0.0, 1e9, "Kp")                                   # a constant
+    with pytest.raises(ValueError, match="Kp ends at 10800 s"):
+        check_covers(one, 0.0, 20000.0, "Kp", width=10800)
+    linear = Series([0.0, 3600.0], [1.0, 2.0], "linear")
+    check_covers(linear, 0.0, 3600.0, "Dst")
+    with pytest.raises(ValueError, match="Dst ends at 3600 s, the run lasts until 3601 s"):
+        check_covers(linear, 0.0, 3601.0, "Dst")
+    check_covers(Series([0.0, 3600.0], [1.0, 2.0]), 0.0, 7200.0, "Dst")
+    check_covers(4.0, 0.0, 7200.0, "Kp")
+    jax.jit(lambda v: check_covers(Series([0.0, 3600.0], v), 0.0, 7200.0, "Dst"))(jnp.ones(2))
