@@ -7,16 +7,19 @@ pole, noon at the top, dawn (06) on the right.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
+import re
 import textwrap
 from pathlib import Path
 
 import numpy as np
 
 from jaxbelt.config import InputError
+from jaxbelt.grid import Grid
 
-__all__ = ["l_time", "dials", "cuts", "mlt", "keogram", "map_", "save", "PICTURES"]
+__all__ = ["at_node", "l_time", "dials", "cuts", "mlt", "keogram", "map_", "save", "PICTURES"]
 
 _GREY = "0.35"
 
@@ -24,7 +27,7 @@ _GREY = "0.35"
 def save(run, kinds=None, folder=None, dpi: int = 150) -> list[Path]:
     """Write NAME-<kind>.png for each kind (default: what the case asks for) into `folder` (default: beside the file)."""
     asked = kinds is not None
-    run = _as_run(run)
+    run = _as_run(run, False)
     kinds = kinds if asked else json.loads(run.attrs.get("pictures", '["l-time", "dials", "cuts", "mlt", "keogram"]'))
     folder, paths = Path(run.path).parent if folder is None else Path(folder), []
     for kind in kinds:
@@ -33,13 +36,35 @@ def save(run, kinds=None, folder=None, dpi: int = 150) -> list[Path]:
             if asked:
                 raise InputError(f'picture "{kind}" needs the axes {", ".join(axes)}; this run has {", ".join(run.grid.names)}')
             continue
-        path = folder / f"{Path(run.path).stem}-{kind}.png"
-        draw(run).savefig(path, dpi=dpi)
-        paths.append(path)
+        for part, suffix in _each_node(run):
+            path = folder / f"{Path(run.path).stem}-{kind}{suffix}.png"
+            draw(part).savefig(path, dpi=dpi)
+            paths.append(path)
     return paths
 
 
-def _as_run(run):
+def at_node(run, k: int):
+    """A run at one node of its leading axis (mu, population), as the pictures want it; the title says which."""
+    run, axis = _as_run(run, False), run.grid.axes[0]
+    labels = json.loads(run.attrs.get("node_labels", "[]")) or [f"{axis.name} = {x:.4g} {axis.unit}" for x in axis.centers]
+    attrs = run.attrs | {"node": k, "long_title": f"{run.attrs.get('long_title', run.attrs.get('title', ''))}: {labels[k]}"}
+    return dataclasses.replace(run, grid=Grid(run.grid.axes[1:]), f=run.f[:, k], state=run.state[k], attrs=attrs)
+
+
+def _each_node(run):
+    """(run at a node, suffix of its file names): all of up to four nodes, else the first, middle and last."""
+    if not run.grid.axes[0].is_nodes:
+        return [(run, "")]
+    n = run.grid.axes[0].n
+    labels = json.loads(run.attrs.get("node_labels", "[]")) or [f"{run.grid.names[0]}-{k}" for k in range(n)]
+    picked = range(n) if n <= 4 else (0, n // 2, n - 1)
+    return [(at_node(run, k), "-" + re.sub(r"[^A-Za-z0-9.]+", "-", labels[k]).strip("-")) for k in picked]
+
+
+def _as_run(run, one=True):
+    if one and run.grid.axes[0].is_nodes:
+        axis = run.grid.axes[0]
+        raise ValueError(f"this run has {axis.n} nodes of {axis.name}; draw one of them, plot.at_node(run, k)")
     if hasattr(run, "attrs"):
         return run
     from jaxbelt.io import Run
@@ -207,7 +232,8 @@ def _driver_panel(run, ax, name):
         if log:
             ax.set_yscale("log")
             ax.axhline(1.0, color=_GREY, lw=0.5, ls=":")
-        words = {"outer_factor": "outer wall\nf / initial", "inner_factor": "inner wall\nf / initial"}
+        words = {"outer_factor": "outer wall\nf / initial", "inner_factor": "inner wall\nf / initial", "dst": "Dst [nT]",
+                 "bz": "Bz [nT]", "pdyn": "$P_{dyn}$ [nPa]"}
         ax.set_ylabel(words.get(name, name), fontsize=8)
         if "(" in d["long_name"]:
             label = d["long_name"].partition("(")[2].rstrip(")")

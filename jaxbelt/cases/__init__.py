@@ -22,7 +22,7 @@ __all__ = ["Built", "Case", "build", "find", "from_attrs", "shipped", "PICTURES"
 PICTURES = ("l-time", "dials", "cuts", "mlt", "keogram", "map")
 _CASE = ("equation", "name", "title", "epoch", "duration", "notes")
 _NUMERICS = ("dt", "chunk")
-_OUTPUT = ("every", "precision", "pictures", "times", "L", "range")
+_OUTPUT = ("every", "precision", "pictures", "times", "L", "range", "overlays")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -185,4 +185,6 @@ def _style(output: Table) -> dict:
         if not 0 < limits[0] < limits[1]:
             raise output.error("range", "must be two positive numbers, the smaller first")
         style["range"] = np.asarray(limits)
+    if "overlays" in output:
+        style["overlays"] = int(output.flag("overlays"))
     return style

@@ -1,26 +1,27 @@
-"""The tables [grid], [parameters], [initial] and [boundary] of the drift-diffusion equation in (L, phi), or in L alone."""
+"""The tables [grid], [parameters], [initial] and [boundary] of the drift-diffusion equation in (L, phi), or in L alone.
+
+Several mu (a list), or `parameters.populations` (a list of tables), make a leading axis of nodes: one run for all of them.
+"""
 
 from __future__ import annotations
 
+import json
 import math
 
 import jax.numpy as jnp
 import numpy as np
 
-from jaxbelt.cases import Built
+from jaxbelt.cases import Built, _belt
 from jaxbelt.coefficients import function
 from jaxbelt.config import Table, section
 
 TABLES = {
     "grid": ("L", "cells", "spacing", "faces"),
-    "parameters": ("species", "mu", "energy", "at_L", "b_e", "drift", "kp", "kp_file", "dll", "dlphi", "dphiphi", "lifetime",
-                   "source", "waves"),
+    "parameters": _belt.KEYS,
     "initial": ("model", "value", "peak", "at_L", "width_in", "width_out", "floor", "L", "f", "unit", "injections"),
     "boundary": ("inner", "outer"),
 }
-_COEFFICIENT = ("model", "d0", "power", "log_amplitude", "reference_L")
-_LIFETIME = ("model", "tau_in", "log_tau_out", "width")
-_WAVE = ("potential", "m", "at_L", "frequency", "phase")
+_POPULATION = ("name", "species", "mu", "energy", "at_L", "lifetime", "factor")
 _WALL = ("value", "factor", "times", "mlt_peak", "mlt_log_amplitude", "label")
 _INJECTION = ("amplitude", "L", "width", "mlt", "mlt_width")
 PSD_UNIT = "(c/(MeV cm))^3"
@@ -30,55 +31,118 @@ def build(config: Table, case) -> Built:
     """The problem, f0 and what the file holds besides, from the tables of one case."""
     from jaxbelt.equations import drift_diffusion as dd
 
-    grid = _grid(config.table("grid", TABLES["grid"]), dd)
     prm = config.table("parameters", TABLES["parameters"])
-    planet, mu, species = _particle(prm)
-    kp, drivers = _kp(prm, case)
-    attrs, notes = {"species": species, "b_e_gauss": float(planet.b_e), "r_e_m": float(planet.r_e)}, []
-    if mu is not None:
-        attrs["mu_MeV_per_G"] = mu
-    fields = {"dll": _coefficient(prm, "dll", kp), "lifetime": _lifetime(prm, kp), "planet": planet}
-    if prm.get("source", None) is not None:
-        fields["source"] = prm.number("source", low=0.0)
-    angle = grid.ndim > 1
-    for key in ("dlphi", "dphiphi"):
-        if key in prm:
-            if not angle:
-                raise prm.error(key, "needs a phi axis; give grid.cells two numbers")
-            fields[key] = _coefficient(prm, key, kp)
-    usual = "gradient-curvature" if angle and mu is not None else "none"
-    if prm.choice("drift", ("gradient-curvature", "none"), usual) != "none":
-        if not angle or mu is None:
-            raise prm.error("drift", "needs a phi axis and parameters.mu, or energy and at_L")
-        from jaxbelt.physics.dipole import KineticEnergy
-
-        fields["kinetic"] = KineticEnergy(mu=mu, species=species, planet=planet)
-    waves = prm.tables("waves", _WAVE)
-    if waves:
-        fields["waves"], attrs["island"] = _waves(prm, waves, dd, mu, species, planet)
+    planet = _belt.planet_of(prm)
+    nodes, members, labels = _members(prm, planet)
+    grid = _grid(config.table("grid", TABLES["grid"]), dd, nodes)
+    angle = "phi" in grid.names
+    drive = _belt.drivers(prm, case)
+    attrs = {"b_e_gauss": float(planet.b_e), "r_e_m": float(planet.r_e)}
+    if nodes is None:
+        attrs["species"] = members[0]["species"]
+        if members[0]["mu"] is not None:
+            attrs["mu_MeV_per_G"] = members[0]["mu"]
+    else:
+        attrs |= {"species": ", ".join(dict.fromkeys(m["species"] for m in members)), "node_labels": json.dumps(labels)}
+    built = []
+    for member in members:
+        fields, island = _fields(prm, member, drive, planet, angle, dd)
+        built.append(fields)
+        if island and nodes is None:
+            attrs["island"] = island
     initial = _Initial(config.table("initial", TABLES["initial"]))
     walls = config.table("boundary", TABLES["boundary"])
-    bounds = {}
+    bounds, notes, drivers = {}, [], drive.for_file
     for key, face in (("inner", 0), ("outer", -1)):
-        bounds[key], driver, note = _wall(walls, key, initial, float(grid["L"].faces[face]), angle, case)
+        L = float(grid["L"].faces[face])
+        made = [_wall(walls, key, initial, L, angle, member["factor"]) for member in members]
+        bounds[key] = made[0][0] if nodes is None else [value for value, _, _ in made]
+        _, driver, note = made[0]
         if driver is not None:
             drivers[f"{key}_factor"] = driver
         if note:
             notes.append(note)
     with section("parameters"):
-        parameters = dd.Parameters(**{k: v for k, v in fields.items() if v is not None})
+        parameters = [dd.Parameters(**{k: v for k, v in fields.items() if v is not None}) for fields in built]
     with section("parameters / boundary"):
-        problem = dd.problem(grid, parameters, **bounds, epoch=case.epoch)
-    f0 = np.broadcast_to(initial(*grid.mesh()), grid.shape).copy()
+        problem = dd.problem(grid, parameters[0] if nodes is None else parameters, **bounds, epoch=case.epoch)
+    f0 = np.broadcast_to(initial(*grid.mesh()[-2 if angle else -1:]), grid.shape).copy()
+    if nodes is not None:
+        f0 = f0 * grid.along(0, [m["factor"] for m in members])
     if not np.all(np.isfinite(f0)) or np.any(f0 < 0):
         raise config.table("initial", TABLES["initial"]).error("model", "gives an f that is negative or not finite")
-    f_attrs = {"units": initial.unit, "long_name": "phase space density" + (" at fixed mu" if mu is not None else "")}
+    fixed = any(m["mu"] is not None for m in members)
+    f_attrs = {"units": initial.unit, "long_name": "phase space density" + (" at fixed mu" if fixed else "")}
     return Built(problem=problem, f0=f0, f_attrs=f_attrs, drivers=drivers, attrs=attrs, notes=tuple(notes))
 
 
-def _grid(table: Table, dd):
+def _members(prm: Table, planet):
+    """(axis of nodes or None, what each node is, their labels): one node, or a list of mu, or populations."""
+    from jaxbelt.grid import Axis
+
+    if "populations" in prm:
+        for key in ("species", "mu", "energy", "at_L"):
+            if key in prm:
+                raise prm.error(key, "give it in each of parameters.populations")
+        members, labels = [], []
+        for table in prm.tables("populations", _POPULATION):
+            mu, species = _belt.particle(table, planet)
+            if mu is None or np.ndim(mu):
+                raise table.error("mu", "needs one mu, or energy and at_L")
+            labels.append(table.text("name", species))
+            members.append({"mu": mu, "species": species, "table": table, "factor": table.number("factor", 1.0, low=0.0)})
+        if not members:
+            raise prm.error("populations", "is empty")
+        axis = Axis.nodes("population", np.arange(len(members)), long_name=", ".join(f"{k}: {x}" for k, x in enumerate(labels)))
+        return axis, members, labels
+    mu, species = _belt.particle(prm, planet)
+    common = {"species": species, "table": prm, "factor": 1.0}
+    if np.ndim(mu) == 0:
+        return None, [{"mu": mu} | common], []
+    axis = Axis.nodes("mu", mu, unit="MeV/G", long_name="first adiabatic invariant")
+    return axis, [{"mu": float(x)} | common for x in mu], [f"mu = {x:.4g} MeV/G" for x in mu]
+
+
+def _fields(prm: Table, member, drive, planet, angle, dd):
+    """The fields of `dd.Parameters` for one node, and the island of its resonant wave."""
+    from jaxbelt.physics.dipole import KineticEnergy
+    from jaxbelt.physics.invariants import Energy
+
+    mu, species = member["mu"], member["species"]
+    fields, particle = {"planet": planet}, {"species": species, "planet": planet}
+    energy = None
+    if "K" in prm:
+        if mu is None:
+            raise prm.error("K", "needs parameters.mu, or energy and at_L")
+        particle["K"] = prm.number("K", low=0.0)
+    if mu is not None:
+        energy = Energy(mu=mu, **particle)
+    fields["dll"] = _belt.coefficient(prm, "dll", drive, mu, species, planet) if "dll" in prm else None
+    own = member["table"]
+    fields["lifetime"] = _belt.lifetime(prm, own if "lifetime" in own else prm, drive, energy)
+    if prm.get("source", None) is not None:
+        fields["source"] = prm.number("source", low=0.0)
+    for key in ("dlphi", "dphiphi", "convection", "waves"):
+        if key in prm and not angle:
+            raise prm.error(key, "needs a phi axis; give grid.cells two numbers")
+    for key in ("dlphi", "dphiphi"):
+        if key in prm:
+            fields[key] = _belt.coefficient(prm, key, drive, mu, species, planet)
+    fields["potential"] = _belt.convection(prm, drive, planet)
+    usual = "gradient-curvature" if angle and mu is not None else "none"
+    if prm.choice("drift", ("gradient-curvature", "none"), usual) != "none":
+        if not angle or mu is None:
+            raise prm.error("drift", "needs a phi axis and parameters.mu, or energy and at_L")
+        fields["kinetic"] = KineticEnergy(mu=mu, **particle)
+    made, island = _belt.waves(prm, dd, mu, species, planet)
+    if made:
+        fields["waves"] = made
+    return fields, island
+
+
+def _grid(table: Table, dd, nodes):
     cells = table.integers("cells", low=2)
-    kw = {}
+    kw = {"nodes": nodes}
     if "faces" in table:
         kw["faces"] = table.numbers("faces")
     else:
@@ -86,140 +150,6 @@ def _grid(table: Table, dd):
         kw["spacing"] = table.choice("spacing", ("log", "linear", "inverse"), "log")
     with section("grid"):
         return dd.grid(cells=cells if len(cells) > 1 else cells[0], **kw)
-
-
-def _particle(prm: Table):
-    from jaxbelt.constants import EARTH
-    from jaxbelt.physics.dipole import mu_of_energy
-
-    planet = EARTH.replace(b_e=prm.quantity("b_e", "field", above=0)) if "b_e" in prm else EARTH
-    species = prm.choice("species", ("electron", "proton"), "electron")
-    mu = prm.quantity("mu", "mu", None, above=0)
-    if mu is None and "energy" in prm:
-        mu = float(mu_of_energy(prm.quantity("energy", "energy", above=0), prm.number("at_L", above=0), species, planet))
-    elif "at_L" in prm or "energy" in prm:
-        raise prm.error("energy" if "energy" in prm else "at_L", "give either mu, or energy and at_L together")
-    return planet, mu, species
-
-
-def _kp(prm: Table, case):
-    from jaxbelt.physics.drivers import kp_series, read_kp
-
-    if "kp" in prm and "kp_file" in prm:
-        raise prm.error("kp_file", "give either kp or kp_file")
-    if "kp_file" in prm:
-        if case.epoch is None:
-            raise prm.error("kp_file", "needs case.epoch, the time to begin at")
-        start = np.datetime64(case.epoch, "s")
-        with section("parameters.kp_file"):
-            stop = start + np.timedelta64(int(math.ceil(case.duration)), "s")
-            path = case.path(prm, "kp_file")
-            try:                        # a day more, for the plasmapause of the first day, where the file has it
-                kp = read_kp(path, start - np.timedelta64(1, "D"), stop, epoch=start)
-            except ValueError:
-                kp = read_kp(path, start, stop, epoch=start)
-    elif "kp" in prm:
-        if isinstance(prm.get("kp"), list):
-            values = prm.numbers("kp", low=0.0, high=9.0)
-            if len(values) * 10800 < case.duration * (1 - 1e-12):
-                raise prm.error("kp", f"holds {len(values)} values of 3 h, but the run lasts {case.duration / 10800:g} times 3 h")
-        else:
-            values = [prm.number("kp", low=0.0, high=9.0)]
-        with section("parameters.kp"):
-            kp = kp_series(values)
-    else:
-        return None, {}
-    driver = {"t": np.asarray(kp.t), "values": np.asarray(kp.values), "kind": "step", "units": "1", "long_name": "Kp"}
-    return kp, {"kp": driver}
-
-
-def _coefficient(prm: Table, key: str, kp):
-    """A diffusion coefficient: "0.1 1/d", or a table with a model."""
-    from jaxbelt.physics.radial_diffusion import BrautigamAlbert, PowerLaw
-
-    if not isinstance(prm.get(key), dict):
-        return prm.quantity(key, "rate", **({} if key == "dlphi" else {"low": 0.0}))
-    table = prm.table(key, _COEFFICIENT)
-    kw = {"log_amplitude": table.number("log_amplitude", 0.0), "power": table.number("power", 10.0),
-          "reference_l": table.number("reference_L", 1.0, above=0)}
-    if table.choice("model", ("brautigam-albert", "power-law")) == "power-law":
-        return PowerLaw(d0=table.quantity("d0", "rate", **({} if key == "dlphi" else {"low": 0.0})), **kw)
-    if kp is None:
-        raise table.error("model", "needs parameters.kp or parameters.kp_file")
-    return BrautigamAlbert(kp=kp, **kw)
-
-
-def _lifetime(prm: Table, kp):
-    from jaxbelt.physics.losses import KpLifetime
-
-    if "lifetime" not in prm:
-        return None
-    if not isinstance(prm.get("lifetime"), dict):
-        return prm.quantity("lifetime", "lifetime", above=0)
-    table = prm.table("lifetime", _LIFETIME)
-    table.choice("model", ("kp",))
-    if kp is None:
-        raise table.error("model", "needs parameters.kp or parameters.kp_file")
-    return KpLifetime(kp=kp, tau_in=table.quantity("tau_in", "lifetime", 10.0, above=0),
-                      log_tau_out=table.number("log_tau_out", 0.0), width=table.number("width", 0.1, low=0.0))
-
-
-def island(potential: float, m: int, at_L: float, mu: float, species="electron", planet=None) -> dict:
-    r"""The drift resonance of a wave U0 cos(m phi - omega t) with omega = m Omega(L0), and the island it makes.
-
-    With x = 1/L and k = 1/(B_E R_E^2) the bulk drift is canonical, dphi/dt = Omega(x) - k dU/dx and dx/dt = k dU/dphi
-    (x is the momentum). In the frame of the wave the Hamiltonian near x0 = 1/L0 is that of a pendulum,
-
-        h = (dOmega/dx) (x - x0)^2 / 2 - k U0 cos(m phi - omega t),
-
-    so that the separatrix, h = |k U0|, reaches |x - x0| = 2 sqrt(k U0/|dOmega/dx|). With dOmega/dx = -L0^2 dOmega/dL the
-    island ends at 1/L = 1/L0 -+ w, that is to first order at L0 -+ half_width:
-
-        half_width = L0^2 w = 2 L0 sqrt(U0 / (B_E R_E^2 |dOmega/dL|)),
-
-    and a particle at its centre turns around in 2 pi/(m sqrt(k U0 |dOmega/dx|)).
-
-    potential: U0 [V]; mu [MeV/G]. Returns L0, half_width [R_E], w (in 1/L), m, omega [rad/s], period [s] and `sign`, +1 where
-    the island's centre lies at m phi - omega t = 0 (U0 dOmega/dx > 0), else -1.
-    """
-    import jax
-
-    from jaxbelt.constants import EARTH, TESLA_PER_GAUSS
-    from jaxbelt.physics.dipole import drift_rate
-
-    planet = EARTH if planet is None else planet
-    k = 1.0 / (planet.b_e * TESLA_PER_GAUSS * planet.r_e**2)
-    rate, slope = jax.value_and_grad(lambda x: drift_rate(1.0 / x, mu, species, planet))(1.0 / at_L)
-    omega, slope = m * float(rate), float(slope)
-    w = 2.0 * math.sqrt(k * abs(potential) / abs(slope))
-    return {"L0": float(at_L), "half_width": at_L**2 * w, "w": w, "m": int(m), "omega": omega,
-            "period": 2.0 * math.pi / (m * math.sqrt(k * abs(potential) * abs(slope))),
-            "sign": math.copysign(1.0, potential * slope)}
-
-
-def _even(t, L, amplitude):
-    """The same amplitude at every L, one value for each."""
-    return amplitude * jnp.ones_like(L)
-
-
-def _waves(prm: Table, tables, dd, mu, species, planet):
-    from jaxbelt.physics.dipole import drift_rate
-
-    waves, note = [], {}
-    for table in tables:
-        U0, m, phase = table.quantity("potential", "voltage"), table.integer("m", low=1), table.number("phase", 0.0)
-        if ("at_L" in table) == ("frequency" in table):
-            raise table.error("at_L", "give either at_L, where the drift is in resonance, or frequency")
-        if "at_L" in table:
-            if mu is None:
-                raise table.error("at_L", "needs parameters.mu, or energy and at_L")
-            at_L = table.number("at_L", above=1.0)
-            omega = m * float(drift_rate(at_L, mu, species, planet))
-            note = note or island(U0, m, at_L, mu, species, planet) | {"phase": phase}
-        else:
-            omega = table.quantity("frequency", "frequency")
-        waves.append(dd.Wave(potential=function(_even, steady=True, amplitude=U0), m=m, omega=omega, phase=phase))
-    return tuple(waves), note
 
 
 class _Initial:
@@ -265,19 +195,19 @@ def wall_factor(t, *phi, times, log_factor, amplitude, peak):
     return jnp.exp(log_f + a * jnp.cos(phi[0] - peak) - jnp.abs(a)) / i0e(a)
 
 
-def _wall(walls: Table, key: str, initial: _Initial, L: float, angle: bool, case):
-    """(boundary value, driver for the file or None, note or None) of one wall."""
+def _wall(walls: Table, key: str, initial: _Initial, L: float, angle: bool, scale: float):
+    """(boundary value, driver for the file or None, note or None) of one wall; scale: a population's factor."""
     given = walls.get(key)
     if isinstance(given, str):
         kind = walls.choice(key, ("no flux", "open", "initial"))
-        return float(initial.profile(L)) if kind == "initial" else kind, None, None
+        return scale * float(initial.profile(L)) if kind == "initial" else kind, None, None
     if not isinstance(given, dict):
-        return walls.number(key, low=0.0), None, None
+        return scale * walls.number(key, low=0.0), None, None
     table = walls.table(key, _WALL)
     if ("value" in table) == ("factor" in table):
         raise table.error("value", 'give either value, or factor (times the initial f at the wall) with times')
     if "value" in table:
-        return table.number("value", low=0.0), None, None
+        return scale * table.number("value", low=0.0), None, None
     times, factor = table.quantities("times", "time"), table.numbers("factor")
     if len(times) != len(factor):
         raise table.error("factor", f"needs one number for each of the {len(times)} times, has {len(factor)}")
@@ -290,7 +220,7 @@ def _wall(walls: Table, key: str, initial: _Initial, L: float, angle: bool, case
         if not angle:
             raise table.error("mlt_log_amplitude", "needs a phi axis; give grid.cells two numbers")
         amplitude = np.asarray(table.numbers("mlt_log_amplitude", size=len(times)))
-    start = float(initial.profile(L))
+    start = scale * float(initial.profile(L))
     peak = math.pi * table.number("mlt_peak", 0.0, low=0.0, high=24.0) / 12
     log_factor = np.log(np.asarray(factor)) + math.log(start)
     value = function(wall_factor, jumps=tuple(times), times=np.asarray(times), log_factor=log_factor, amplitude=amplitude,
