@@ -2,12 +2,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from rbamlib import constants as rb
 from rbamlib.models.lpp import CA1992
+from rbamlib.models.tau import tau_lc
 
 from jaxbelt.coefficients import Series, function, jumps
-from jaxbelt.physics import losses
+from jaxbelt.constants import ELECTRON_MASS
+from jaxbelt.physics import dipole, losses
 from jaxbelt.physics.drivers import kp_series, max_over
-from jaxbelt.physics.losses import KpLifetime, ShadowingLifetime, combine
+from jaxbelt.physics.losses import (
+    KpLifetime,
+    LossConeLifetime,
+    ShadowingLifetime,
+    StrongDiffusionLifetime,
+    combine,
+    strong_diffusion_lifetime,
+)
+from jaxbelt.physics.plasmapause import Plasmapause
 
 L = np.linspace(2.0, 8.0, 121)
 
@@ -88,6 +99,18 @@ def test_jit_and_vmap_agree_with_eager():
     assert np.all(np.isfinite(jax.vmap(lambda a: tau.replace(log_tau_out=a)(0.0, L))(np.array([-1.0, 1.0]))))
 
 
+def test_another_plasmapause():
+    kp = kp_series([1.0, 6.0, 2.0, 3.0, 1.0])
+    tau, t = KpLifetime(kp=kp), 4.5 * 10800.0
+    same = tau.replace(lpp=Plasmapause(kp=kp))
+    np.testing.assert_allclose(same(t, L), tau(t, L), rtol=1e-13)
+    other = tau.replace(lpp=Plasmapause(kp=kp, model="obrien2003"))
+    np.testing.assert_allclose(other.plasmapause(t), 5.9 - 0.43 * 6.0, rtol=1e-13)
+    # it may depend on where: a bulge at dusk
+    bulge = tau.replace(lpp=function(lambda t, L, phi: 4.0 + jnp.where(phi > np.pi, 1.0, 0.0)), width=0.0)
+    np.testing.assert_allclose(bulge(t, 4.5, np.array([1.5, 4.7])), [3.0, 10.0])
+
+
 def test_shadowing_spares_closed_shells():
     tau = ShadowingLifetime(l_max=6.0)
     out = np.asarray(tau(0.0, L))
@@ -128,6 +151,49 @@ def test_rate_of_anything():
     assert losses.rate(None, 0.0, L) == 0.0
     np.testing.assert_allclose(losses.rate(np.array([2.0, np.inf]), 0.0, L), [0.5, 0.0])
     assert finite(jax.grad(lambda x: jnp.sum(losses.rate(x, 0.0, 4.0)))(np.array([2.0, np.inf])))
+
+
+def test_loss_cone_agrees_with_rbamlib():
+    x, alpha, E = np.meshgrid(np.linspace(1.5, 7.0, 6), np.deg2rad([0.5, 2.0, 4.0, 20.0, 90.0]), [0.1, 1.0, 5.0])
+    tau = np.asarray(LossConeLifetime(energy=E, pitch_angle=alpha)(0.0, x)) * 86400.0
+    # rbamlib computes v = p/(m gamma) with m = 0.91e-27 g, c in the momentum from 0.51099895 MeV, T(0) and T(1) to 5 digits
+    theirs = tau_lc(x, alpha, E) * (ELECTRON_MASS * 1e3) / rb.me
+    np.testing.assert_array_equal(np.isinf(tau), np.isinf(theirs))
+    lost = np.isfinite(tau)
+    assert 0.1 < lost.mean() < 0.6
+    y = np.sin(alpha)
+    T_theirs = rb.T0 - 0.5 * (rb.T0 - rb.T1) * (y + np.sqrt(y))
+    np.testing.assert_allclose(tau[lost], (theirs * dipole.T(y) / T_theirs)[lost], rtol=3e-6)
+
+
+def test_loss_cone_acts_on_both_sides_and_is_safe():
+    tau = LossConeLifetime(energy=1.0, pitch_angle=np.deg2rad([0.0, 3.0, 5.34, 5.345, 90.0, 174.7, 177.0]))
+    out = np.asarray(tau(0.0, 4.0)) * 86400.0
+    np.testing.assert_array_equal(np.isfinite(out), [True, True, True, False, False, True, True])
+    np.testing.assert_allclose(out[[1, 6]], 0.116674, rtol=1e-5)
+    gradient = jax.grad(lambda x: jnp.sum(x.rate(0.0, 4.0)) + jnp.sum(1.0 / x(0.0, 4.0)))(tau)
+    assert finite(gradient) and gradient.energy > 0.0
+    higher = LossConeLifetime(energy=1.0, pitch_angle=np.deg2rad(5.4), altitude=120.0)
+    assert np.isfinite(higher(0.0, 4.0)) and np.isinf(higher.replace(altitude=0.0)(0.0, 4.0))
+    heavy = LossConeLifetime(energy=1.0, pitch_angle=0.05, species="proton")
+    assert heavy(0.0, 4.0) > 15 * LossConeLifetime(energy=1.0, pitch_angle=0.05)(0.0, 4.0)
+    along = LossConeLifetime(energy=function(lambda t, L: 4.0 / L), pitch_angle=function(lambda t, L: 0.05 + 0.0 * L))
+    np.testing.assert_allclose(along(0.0, 4.0), LossConeLifetime(energy=1.0, pitch_angle=0.05)(0.0, 4.0), rtol=1e-13)
+
+
+def test_strong_diffusion_limit():
+    # the closed form of Thorne et al. (2005) with T at the loss cone taken as 1.2165, here at its own y
+    x, E = 5.0, 1.0 / 0.51099895
+    per_second = 9.66 * x**-4 * np.sqrt(4 * x / (4 * x - 3)) * np.sqrt(E * (E + 2)) / (E + 1)
+    y = np.sin(dipole.loss_cone(x))
+    ratio = dipole.T(y) / (2.99792458e8 / (4 * 6.378e6 * 9.66))
+    np.testing.assert_allclose(strong_diffusion_lifetime(x, 1.0) * 86400.0, ratio / per_second, rtol=2e-3)
+    tau = StrongDiffusionLifetime(energy=1.0)
+    np.testing.assert_allclose(tau(0.0, x), strong_diffusion_lifetime(x, 1.0), rtol=1e-13)
+    # nothing is lost faster than what is in the cone: the same bounce period, over the cone's share of directions
+    cone = dipole.loss_cone(x)
+    inside = LossConeLifetime(energy=1.0, pitch_angle=0.999999 * cone)(0.0, x)
+    np.testing.assert_allclose(inside / tau(0.0, x), 0.5 * cone**2, rtol=1e-5)
 
 
 def test_kp_out_of_range_is_refused():
