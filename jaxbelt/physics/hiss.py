@@ -1,4 +1,4 @@
-r"""Electron lifetimes from plasmaspheric hiss, Orlova et al. (2016), GRL 43, 1308, doi:10.1002/2015GL067016.
+r"""Electron lifetimes from plasmaspheric hiss, Orlova et al. (2016), JGR Space Physics 121, 1308, doi:10.1002/2015JA021878.
 
     log10 tau_av[day] = sum a_ij L^i e^j,  e = log10(E/MeV);    tau = tau_av/(g(MLT) h(Kp))
     g = 10^(-0.007338 MLT^2 + 0.1773 MLT + 2.080)/782.3,        h = 10^(-0.01414 Kp^2 + 0.2321 Kp + 2.598)/1315
@@ -79,8 +79,8 @@ def hiss_rate(L, energy, kp, mlt=None, outside: str = "error"):
 
     mlt=None: the drift average, the mean of the rate over MLT (g is replaced by its mean, 1 to 4e-6).
     outside: "error", "nearest" or "extrapolate", for L, energy and the line e = f(L); with "nearest" an electron below that
-    line has the (long) lifetime on it. Kp has no limit of its own (h has its maximum at Kp = 8.2). Traced values are not
-    checked: with "error" they are extrapolated. Raises ValueError as the module `ranges` does.
+    line has the (long) lifetime on it. Kp is not limited: h rests on few data above 5 and grows by 40 % from there to its
+    maximum at 8.2. Traced values are not checked: with "error" they are extrapolated. Raises ValueError as the module `ranges` does.
     """
     L = within("Orlova2016", "L", L, 1.5, 5.5, outside)
     energy = within("Orlova2016", "energy", energy, 1e-3, 10.0, outside, "MeV")
