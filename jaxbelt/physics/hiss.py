@@ -80,7 +80,8 @@ def hiss_rate(L, energy, kp, mlt=None, outside: str = "error"):
     mlt=None: the drift average, the mean of the rate over MLT (g is replaced by its mean, 1 to 4e-6).
     outside: "error", "nearest" or "extrapolate", for L, energy and the line e = f(L); with "nearest" an electron below that
     line has the (long) lifetime on it. Kp is not limited: h rests on few data above 5 and grows by 40 % from there to its
-    maximum at 8.2. Traced values are not checked: with "error" they are extrapolated. Raises ValueError as the module `ranges` does.
+    maximum at 8.2. Traced values are not checked: with "error" they are extrapolated.
+    Raises ValueError, as `ranges.within` does.
     """
     L = within("Orlova2016", "L", L, 1.5, 5.5, outside)
     energy = within("Orlova2016", "energy", energy, 1e-3, 10.0, outside, "MeV")
