@@ -214,7 +214,7 @@ def test_circles_are_shells():
     np.testing.assert_allclose(shell.dl, 1.0, rtol=1e-12)
     np.testing.assert_allclose(shell.dphi, 0.0, atol=1e-14)
     np.testing.assert_allclose(shell.period, drift_period(L, MU), rtol=1e-12)
-    plain = ShellDiffusion(hamiltonian=KineticEnergy(mu=MU), dll=LOCAL, dlphi=0.3, dphiphi=5.0)
+    plain = ShellDiffusion(hamiltonian=KineticEnergy(mu=MU), dll=LOCAL, dlphi=0.3, dphiphi=5.0)     # not traced: with its checks
     np.testing.assert_allclose(plain(0.0, L), drift_average(LOCAL, 0.0, L), rtol=1e-12)
 
 
