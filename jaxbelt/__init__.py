@@ -26,7 +26,10 @@ _HOME = {
 _MODULES = {
     "drift_diffusion": "equations.drift_diffusion",
     "constants": "constants", "flows": "flows", "linear": "linear", "plot": "plot",
-    "dipole": "physics.dipole", "drivers": "physics.drivers", "losses": "physics.losses",
+    "chorus": "physics.chorus", "contours": "physics.contours", "dipole": "physics.dipole", "drift": "physics.drift",
+    "drift_average": "physics.drift_average", "drivers": "physics.drivers", "electric": "physics.electric",
+    "euler": "physics.euler", "hiss": "physics.hiss", "invariants": "physics.invariants", "losses": "physics.losses",
+    "magnetopause": "physics.magnetopause", "plasmapause": "physics.plasmapause",
     "radial_diffusion": "physics.radial_diffusion",
 }
 
