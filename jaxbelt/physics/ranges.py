@@ -20,7 +20,7 @@ def check_outside(model: str, outside: str) -> None:
 def within(model: str, field: str, value, low: float, high: float, outside: str = "error", unit: str = ""):
     """The value as a model may use it.
 
-    "error": a concrete value outside [low, high] (a relative 1e-9 is forgiven) raises ValueError, one line that names model,
+    "error": a concrete value outside [low, high] (a relative 1e-9 is forgiven, 1e-6 in single precision) raises ValueError, one line that names model,
     field, value and range. "nearest": clamped to the range. "extrapolate": as it is. A traced value cannot be looked at: with
     "error" it passes as it is.
     """
@@ -28,9 +28,8 @@ def within(model: str, field: str, value, low: float, high: float, outside: str 
         return jnp.clip(value, low, high)
     if outside == "error" and not isinstance(value, jax.core.Tracer):
         values = np.asarray(value, dtype=np.float64)
-        slack = 1e-9 * max(abs(low) if np.isfinite(low) else 0.0, abs(high) if np.isfinite(high) else 0.0)
-        if values.dtype == np.float64 and getattr(value, "dtype", None) == np.float32:
-            slack = 1e-6 * max(abs(low), abs(high))
+        relative = 1e-6 if getattr(value, "dtype", None) == np.float32 else 1e-9
+        slack = relative * max((abs(x) for x in (low, high) if np.isfinite(x)), default=0.0)
         bad = ~((values >= low - slack) & (values <= high + slack))
         if bad.any():
             unit = f" {unit}" if unit else ""
