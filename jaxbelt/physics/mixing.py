@@ -33,6 +33,24 @@ def _shape(h):
     return some / 45.0 * (some / (1.0 + some)) ** 1.5
 
 
+@jax.custom_jvp
+def _harmonic(a, b):
+    """a b/(a + b) of numbers >= 0; 0, with derivative 0, where both are 0."""
+    total = a + b
+    some = total > 0.0
+    return jnp.where(some, a * (b / jnp.where(some, total, 1.0)), 0.0)
+
+
+@_harmonic.defjvp
+def _harmonic_jvp(primals, tangents):
+    # (b/(a + b))^2 written out: as a difference it would lose its digits where b << a
+    (a, b), (da, db) = primals, tangents
+    total = a + b
+    some = total > 0.0
+    safe = jnp.where(some, total, 1.0)
+    return _harmonic(a, b), jnp.where(some, (b / safe) ** 2, 0.0) * da + jnp.where(some, (a / safe) ** 2, 0.0) * db
+
+
 def G(ratio, h):
     r"""Rate of energization by mixing, (5.12): G = r/(1 + r) h/45 (h/(1+h))^(3/2), in units of nu_par; D = nu_par v^2 G.
 
@@ -64,7 +82,4 @@ def diffusion_rate(nu_par, nu_xi, h):
     _check_h(h)
     nu_par, nu_xi, h = jnp.asarray(nu_par), jnp.asarray(nu_xi), jnp.asarray(h)
     nu_par, nu_xi = jnp.where(nu_par >= 0.0, nu_par, 0.0), jnp.where(nu_xi >= 0.0, nu_xi, 0.0)
-    total = nu_par + nu_xi
-    some = total > 0.0
-    harmonic = jnp.where(some, nu_par * (nu_xi / jnp.where(some, total, 1.0)), 0.0)
-    return harmonic * _shape(h)
+    return _harmonic(nu_par, nu_xi) * _shape(h)
