@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiling import plain_jit
 
 from jaxbelt.coefficients import Time, function
 from jaxbelt.flows import selling
@@ -28,11 +29,17 @@ def index_tensor(grid, d11, d12, d22):
     return dict(w11=full[0] / hx**2, w12=full[1] / (hx * hy), w22=full[2] / hy**2)
 
 
-@partial(jax.jit, static_argnames="grid")
-def advance_many(flow, grid, f, dt, steps):
+def _many(flow, grid, f, dt, steps):
     """f after `steps` steps (a traced count: one compilation serves all)."""
     state = flow.prepare(grid, dt)
     return jax.lax.fori_loop(0, steps, lambda i, f: flow.advance(grid, state, f, Time.at(i * dt), dt)[0], f)
+
+
+advance_many = jax.jit(_many, static_argnames="grid")
+# for errors far above rounding
+quick_many = plain_jit(_many, static_argnames="grid")
+decompose = jax.jit(selling.decompose, static_argnums=(3, 4))
+clamped = jax.jit(selling.clamped, static_argnames=("rows", "cap"))
 
 
 def orders(errors):
@@ -53,12 +60,12 @@ def random_tensors(n, seed=0, ratio=2.0, rho=0.999):
 @pytest.mark.parametrize("rows, cap", [(1, 32), (3, 8), (40, 40)])
 def test_selling_reproduces_the_tensor(rows, cap):
     w11, w12, w22 = random_tensors(2000)
-    p, q, lam, used = selling.decompose(w11, w12, w22, rows, cap)
+    p, q, lam, used = (np.asarray(x) for x in decompose(w11, w12, w22, rows, cap))
     assert lam.min() >= 0 and p.min() >= 0 and p.max() <= rows and abs(q).max() <= cap
     np.testing.assert_allclose((lam * p * p).sum(0), w11, rtol=1e-12)
     np.testing.assert_allclose((lam * q * q).sum(0), w22, rtol=1e-12)
     assert np.abs((lam * p * q).sum(0) - used).max() <= 1e-12 * np.sqrt(w11 * w22).max()
-    report = selling.clamped(w11, w12, w22, rows, cap)
+    report = clamped(w11, w12, w22, rows=rows, cap=cap)
     assert int(report["count"]) == int((np.abs(used - w12) > 1e-12 * np.abs(w12)).sum())
     if rows == 40:
         assert report["count"] == 0                       # Selling's theorem: nothing to clamp when all offsets are allowed
@@ -68,10 +75,10 @@ def test_selling_reproduces_the_tensor(rows, cap):
 
 def test_clamp_is_the_bound_between_neighbours():
     # W11 = W22 = 1, |q| <= 2, |p| <= 1: the hull's edge there is (1, 0), (1, 1): W12 <= W22; slope 1 itself is allowed
-    _, _, _, used = selling.decompose(1.0, 0.999999, 1.0, 1, 2)
+    _, _, _, used = decompose(1.0, 0.999999, 1.0, 1, 2)
     assert float(used) == pytest.approx(0.999999, rel=1e-14)
     # slope sqrt 2 lies between (1, 1) and (1, 2): W12 <= (2 W11 + W22)/3
-    _, _, _, used = selling.decompose(1.0, -0.99 * np.sqrt(2.0), 2.0, 1, 2)
+    _, _, _, used = decompose(1.0, -0.99 * np.sqrt(2.0), 2.0, 1, 2)
     assert float(used) == pytest.approx(-4 / 3, rel=1e-14)
 
 
@@ -142,11 +149,11 @@ def manufactured(n, solution, tensor, periodic, walls, steps=None, T=0.2, **opti
     if "b" in walls:
         options |= dict(lower_b=function(lambda t, x: solution(t, x, 0.0)), upper_b=function(lambda t, x: solution(t, x, 1.0)))
     w = index_tensor(grid, *tensor(x, y))
-    assert selling.clamped(**w, rows=options.get("rows", 1))["count"] == 0
+    assert clamped(**w, rows=options.get("rows", 1))["count"] == 0
     flow = TensorDiffusion(axes=("x", "y"), source=function(lambda t, x, y: source(jnp.asarray(t, float), x, y)), **w, **options)
     steps = steps or n // 4
     exact = [jnp.broadcast_to(solution(t, x, y), grid.shape) for t in (0.0, T)]
-    f = advance_many(flow, grid, exact[0], T / steps, steps)
+    f = quick_many(flow, grid, exact[0], T / steps, steps)
     return float(jnp.abs(f - exact[1]).mean())
 
 
@@ -167,13 +174,15 @@ def slanted(t, x, y):
 
 
 @pytest.mark.parametrize("solution, rho, ratio, periodic, walls, rows", [
-    (wave, 0.95, 4.0, True, "a", 1), (slanted, -0.9, 4.0, False, "ab", 1), (slanted, 0.9, 0.25, False, "ab", 3)])
+    (wave, 0.95, 4.0, True, "a", 1), pytest.param(slanted, -0.9, 4.0, False, "ab", 1, marks=pytest.mark.slow),
+    (slanted, 0.9, 0.25, False, "ab", 3)])
 def test_order_with_given_wall_values(solution, rho, ratio, periodic, walls, rows):
     errors = [manufactured(n, solution, variable_tensor(rho, ratio), periodic, walls, rows=rows) for n in (16, 32)]
     assert orders(errors).min() >= 1.9, errors
 
 
-@pytest.mark.parametrize("rho, ratio, transposed", [(0.8, 1.0, False), (-0.9, 4.0, False), (0.9, 4.0, True)])
+@pytest.mark.parametrize("rho, ratio, transposed", [
+    pytest.param(0.8, 1.0, False, marks=pytest.mark.slow), (-0.9, 4.0, False), (0.9, 4.0, True)])
 def test_order_at_closed_walls(rho, ratio, transposed):
     # no flux through x = 0, 1 although f varies along them: f_x + c f_y = 0 there
     c = rho * np.sqrt(ratio)
@@ -190,27 +199,34 @@ def test_order_at_closed_walls(rho, ratio, transposed):
     assert orders(errors).min() >= 1.8, errors
 
 
+M, K0 = 2, -5.0
+
+
+def mode(t, x, phi, rate):
+    return 2.0 + jnp.exp(-rate * t) * jnp.cos(M * phi + K0 * x)
+
+
+def mode_at_wall(t, phi, x, rate):
+    return mode(t, x, phi, rate)
+
+
 def shear_free_mode(n, steps, rank_one, **options):
     """Exact case in x = 1/L, without rotation: constant tensor D0, C, E; error at T, relative to the amplitude."""
-    x0, x1, m, k0, T = 1 / 7, 1 / 2, 2, -5.0, 1.0
+    x0, x1, T = 1 / 7, 1 / 2, 1.0
     grid = make_grid(n, n, True, x=(x0, x1), y=(0.0, 2 * PI))
     r = 2 * PI / (x1 - x0)
     d0 = 0.01
     # one noise along (1, 2) in index units, or a full tensor
     c, e = (2 * d0 * r, 4 * d0 * r**2) if rank_one else (0.9 * d0 * r, d0 * r**2)
     d0, c, e = (0.02 * d / d0 / r for d in (d0, c, e))
-    rate = d0 * k0**2 + 2 * c * m * k0 + e * m**2
-
-    def exact(t, x, phi):
-        return 2.0 + jnp.exp(-rate * t) * jnp.cos(m * phi + k0 * x)
-
+    rate = d0 * K0**2 + 2 * c * M * K0 + e * M**2
     w = index_tensor(grid, d0, c, e)
     if options.get("method") == "lines":
         options["offsets"] = selling.offset_set(**w)[::-1]
-    flow = TensorDiffusion(axes=("x", "y"), **w, lower=function(lambda t, phi: exact(t, x0, phi)),
-                           upper=function(lambda t, phi: exact(t, x1, phi)), **options)
-    f0, f1 = (exact(t, *(jnp.asarray(a) for a in grid.mesh())) for t in (0.0, T))
-    f = advance_many(flow, grid, f0, T / steps, steps)
+    walls = (function(mode_at_wall, x=x, rate=rate) for x in (x0, x1))
+    flow = TensorDiffusion(axes=("x", "y"), **w, **dict(zip(("lower", "upper"), walls)), **options)
+    f0, f1 = (mode(t, *(jnp.asarray(a) for a in grid.mesh()), rate) for t in (0.0, T))
+    f = quick_many(flow, grid, f0, T / steps, steps)
     return float(jnp.abs(f - f1).mean() / np.exp(-rate * T)), w
 
 
@@ -219,7 +235,7 @@ def test_exact_mode_with_moving_wall_values(rank_one):
     errors = [shear_free_mode(n, n // 2, rank_one)[0] for n in (16, 32)]
     assert orders(errors).min() >= 1.9, errors
     if rank_one:
-        _, _, lam, _ = selling.decompose(*shear_free_mode(16, 1, True)[1].values())
+        _, _, lam, _ = decompose(*shear_free_mode(16, 1, True)[1].values(), 1, 32)
         assert np.all(np.sort(np.asarray(lam), axis=0)[:2] < 1e-12 * lam.max())        # one direction only
 
 
@@ -247,11 +263,13 @@ def closure(grid, f0, f1, budget):
     return abs(float(grid.content(f1) - grid.content(f0)) - sum(float(v) for v in budget.values())) / scale
 
 
-@pytest.mark.parametrize("method", ["unsplit", "lines"])
-@pytest.mark.parametrize("periodic, opened", [
-    (True, {}), (False, {}), (True, dict(lower=1.0)), (False, dict(lower=1.0, upper=0.5, lower_b=2.0)),
-    (False, dict(upper_b=function(lambda t, x: 1 + t * x)))])
-def test_budget_closes_and_nothing_is_negative(method, periodic, opened):
+@pytest.mark.parametrize("periodic, opened, method", [
+    pytest.param(periodic, opened, method, marks=() if quick else pytest.mark.slow) for method in ("unsplit", "lines")
+    for periodic, opened, quick in (
+        (True, {}, method == "unsplit"), (False, {}, False), (True, dict(lower=1.0), method == "lines"),
+        (False, dict(lower=1.0, upper=0.5, lower_b=2.0), True),
+        (False, dict(upper_b=function(lambda t, x: 1 + t * x)), method == "unsplit"))])
+def test_budget_closes_and_nothing_is_negative(periodic, opened, method):
     grid = make_grid(13, 12, periodic)
     rng = np.random.default_rng(5)
     # D dt/h^2 from 1e-3 to 1e3
@@ -338,16 +356,16 @@ def test_lines_agree_with_unsplit_and_converge():
     f0 = 1.0 + 0.5 * jnp.cos(PI * x) * jnp.cos(2 * PI * y)
     w = index_tensor(grid, *(d + 0 * x * y for d in (1.0, 0.6, 1.0)))
     flow = TensorDiffusion(axes=("x", "y"), **w, method="lines", offsets=selling.offset_set(**w))
-    runs = [advance_many(flow, grid, f0, 0.01 / n, n) for n in (8, 16, 32)]
+    runs = [quick_many(flow, grid, f0, 0.01 / n, n) for n in (8, 16, 32)]
     assert np.log2(jnp.abs(runs[0] - runs[1]).max() / jnp.abs(runs[1] - runs[2]).max()) > 1.8
-    reference = advance_many(TensorDiffusion(axes=("x", "y"), **w), grid, f0, 0.01 / 32, 32)
+    reference = quick_many(TensorDiffusion(axes=("x", "y"), **w), grid, f0, 0.01 / 32, 32)
     assert jnp.abs(runs[2] - reference).max() < 1e-3
 
 
 def test_lines_report_an_unknown_offset():
     grid = make_grid(8, 8, True)
     flow = TensorDiffusion(axes=("x", "y"), w11=1.0, w12=0.5, w22=1.0, method="lines", offsets=((0, 1), (1, 0)))
-    _, budget = flow.advance(grid, flow.prepare(grid, 0.1), jnp.ones(grid.shape), Time.at(0.0), 0.1)
+    _, budget = plain_jit(lambda f: flow.advance(grid, flow.prepare(grid, 0.1), f, Time.at(0.0), 0.1))(jnp.ones(grid.shape))
     assert int(budget["fault"]) == 2
     with pytest.raises(ValueError, match="offset_set"):
         TensorDiffusion(axes=("x", "y"), w11=1.0, w12=0.5, w22=1.0, method="lines").prepare(grid, 0.1)
@@ -365,52 +383,60 @@ def parametrised(grid, theta, **options):
     return TensorDiffusion(axes=("x", "y"), **w, loss=theta[3] * x, source=theta[3] * y, upper=theta[4], **options)
 
 
-@pytest.mark.parametrize("method", ["unsplit", "lines"])
-def test_gradients(method):
-    grid = make_grid(10, 12, True)
-    x, y = (jnp.asarray(c) for c in grid.mesh())
-    f0 = 1.0 + 0.5 * jnp.sin(2 * x) * jnp.cos(2 * PI * y)
-    theta = jnp.array([0.4, 0.83, 3.1, 0.7, 1.3])
-    options = {}
-    if method == "lines":
-        flow = parametrised(grid, theta)
-        options = dict(method="lines", offsets=selling.offset_set(flow.w11, flow.w12, flow.w22))
+SMOOTH = np.array([0.4, 0.83, 3.1, 0.7, 1.3])
 
-    def loss(theta):
+
+def functional(grid, options, steps):
+    """value(theta, f0, dt) after some steps, compiled once: its gradient in theta, and its derivative along a direction."""
+    x = np.asarray(grid.mesh()[0])
+
+    def value(theta, f0, dt):
         flow = parametrised(grid, theta, **options)
-        state = flow.prepare(grid, 0.02)
-        f, budget = jax.lax.scan(lambda f, t: flow.advance(grid, state, f, Time.at(t), 0.02), f0, 0.02 * jnp.arange(3))
+        state = flow.prepare(grid, dt)
+        f, budget = jax.lax.scan(lambda f, i: flow.advance(grid, state, f, Time.at(i * dt), dt), f0, jnp.arange(float(steps)))
         return jnp.sum(f**2 * (1 + x)) + jnp.sum(budget["x.upper"])
 
-    reverse = jax.jit(jax.grad(loss))(theta)
-    forward = jax.jit(lambda t, d: jax.jvp(loss, (t,), (d,)))
+    forward = plain_jit(lambda theta, d, f0, dt: jax.jvp(lambda theta: value(theta, f0, dt), (theta,), (d,)))
+    return plain_jit(jax.grad(value)), forward
+
+
+@pytest.mark.parametrize("method", ["unsplit", "lines", pytest.param("many lines", marks=pytest.mark.slow)])
+def test_gradients(method):
+    grid = make_grid(10, 12, True)
+    x, y = grid.mesh()
+    f0 = 1.0 + 0.5 * np.sin(2 * x) * np.cos(2 * PI * y)
+    theta, options = SMOOTH, {}
+    if "lines" in method:
+        # three offsets, or all that the smooth tensor asks for
+        theta = SMOOTH if "many" in method else np.array([0.4, 0.4, 1.1, 0.7, 1.3])
+        flow = parametrised(grid, theta)
+        options = dict(method="lines", offsets=selling.offset_set(flow.w11, flow.w12, flow.w22))
+        assert len(options["offsets"]) > 3 if "many" in method else len(options["offsets"]) == 3
+    reverse, forward = functional(grid, options, 3)
+    reverse = np.asarray(reverse(theta, f0, 0.02))
     h = 1e-4
-    for d in (*jnp.eye(5), jnp.array([0.3, -0.5, 0.2, 0.7, 0.4])):
-        values = [forward(theta + k * h * d, d)[0] for k in (-2, -1, 1, 2)]
+    for d in (*np.eye(5), np.array([0.3, -0.5, 0.2, 0.7, 0.4])):
+        values = [forward(theta + k * h * d, d, f0, 0.02)[0] for k in (-2, -1, 1, 2)]
         central = (values[0] - 8 * values[1] + 8 * values[2] - values[3]) / (12 * h)
-        np.testing.assert_allclose(reverse @ d, forward(theta, d)[1], rtol=1e-10)
+        np.testing.assert_allclose(reverse @ d, forward(theta, d, f0, 0.02)[1], rtol=1e-10)
         np.testing.assert_allclose(reverse @ d, central, rtol=1e-7)
 
 
 def test_gradient_through_the_blend_is_finite_and_right():
     grid = make_grid(12, 12, True)
-    f0 = jnp.zeros(grid.shape).at[5, 6].set(1.0)
-
-    @jax.jit
-    def loss(theta):
-        flow = parametrised(grid, theta)
-        f, _ = flow.advance(grid, flow.prepare(grid, 0.3), f0, Time.at(0.0), 0.3)
-        return jnp.sum(f**2)
-
-    theta = jnp.array([0.4, 0.83, 3.1, 0.0, 0.0])
-    reverse, h = jax.jit(jax.grad(loss))(theta), 1e-5
-    for k in range(3):
-        e = jnp.zeros(5).at[k].set(h)
-        np.testing.assert_allclose(reverse[k], (loss(theta + e) - loss(theta - e)) / (2 * h), rtol=1e-5)
-    assert np.all(np.isfinite(reverse))
+    f0 = np.zeros(grid.shape)
+    f0[5, 6] = 1.0
+    reverse, forward = functional(grid, {}, 1)
+    theta = np.array([0.4, 0.83, 3.1, 0.0, 0.0])
+    back, h = np.asarray(reverse(theta, f0, 0.3)), 1e-5
+    for e in np.eye(5)[:3]:
+        plus, minus = (forward(theta + k * h * e, e, f0, 0.3)[0] for k in (1, -1))
+        np.testing.assert_allclose(back @ e, (plus - minus) / (2 * h), rtol=1e-5)
+    assert np.all(np.isfinite(back))
 
 
-def test_eager_jit_vmap_agree_and_other_axes_are_a_batch():
+@pytest.mark.slow
+def test_eager_jit_vmap_agree():
     grid = make_grid(9, 8, True)
     thetas = jnp.array([[0.4, 0.8, 3.0, 0.7, 1.3], [0.8, -0.6, 2.0, 0.1, 0.3]])
     f0 = jnp.zeros(grid.shape).at[4, 4].set(1.0)
@@ -425,8 +451,12 @@ def test_eager_jit_vmap_agree_and_other_axes_are_a_batch():
         jax.tree.map(lambda a, b, k=k: np.testing.assert_allclose(a[k], b, rtol=1e-12, atol=1e-14), batch, single)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14), jax.jit(one)(thetas[0]), eager[0])
 
-    # a third axis, between the two: shared factors, and factors of its own
-    flow = parametrised(grid, thetas[0])
+
+def test_other_axes_are_a_batch():
+    """A third axis, between the two: shared factors, and factors of its own."""
+    grid = make_grid(9, 8, True)
+    f0 = jnp.zeros(grid.shape).at[4, 4].set(1.0)
+    flow = parametrised(grid, np.array([0.4, 0.8, 3.0, 0.7, 1.3]))
     batch = Grid((grid.axes[0], Axis.nodes("mu", [1.0, 2.0, 3.0]), grid.axes[1]))
 
     def between(a):

@@ -1,0 +1,22 @@
+"""`plain_jit`: `jax.jit` with the last stage of the compiler (LLVM, fusion) told not to optimise: a quarter of the time.
+
+For statements far above rounding (derivatives against differences, orders of convergence) whose functions are compiled to be
+called a few times. What is said to round-off, of positivity, content and equal bits, is tested as `jax.jit` compiles it for
+everyone. JAXBELT_TESTS_OPTIMISED=1 compiles everything so.
+"""
+
+import os
+from functools import partial
+
+import jax
+
+OPTIONS = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+
+if os.environ.get("JAXBELT_TESTS_OPTIMISED"):
+    OPTIONS = {}
+try:
+    jax.jit(lambda x: x + 1, compiler_options=OPTIONS).lower(1.0).compile()
+except Exception:                                        # a compiler that does not know them
+    OPTIONS = {}
+
+plain_jit = partial(jax.jit, compiler_options=OPTIONS)
