@@ -2,20 +2,25 @@
 
 H = T/q + U [volt] at fixed first and second invariants (Lejosne & Albert 2023, Eqs. 17-19). With psi = H/(B_E R_E^2) [1/s],
     dL/dt = -L^2 dpsi/dphi,   dphi/dt = L^2 dpsi/dL,
-which is divergence-free in dL dphi/L^2. phi = 0 at midnight, eastward.
+which is divergence-free in dL dphi/L^2. phi = 0 at midnight, eastward. Eq. 17 in Euler potentials, alpha = -B_E R_E^2/L and
+beta = phi, reads alphadot = -dH/dbeta, betadot = +dH/dalpha. A Hamiltonian is given as a function or as an array on a grid.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxbelt.coefficients import Series, Time, evaluate, parameters, static
+from jaxbelt.constants import EARTH
 from jaxbelt.flows.transport import ripple_filter, stream_from_velocity
 
-__all__ = ["Wave", "TurnedWall", "edge_rate", "streams", "rotation_rate", "perturbation", "velocity_stream"]
+__all__ = ["Wave", "TurnedWall", "edge_rate", "streams", "rotation_rate", "perturbation", "velocity_stream",
+           "drift_velocity", "Interpolant", "interpolant", "hamiltonian"]
 
 _GAUSS, _WEIGHTS = np.polynomial.legendre.leggauss(4)
 
@@ -161,3 +166,167 @@ def perturbation(rest, waves, prm, rate, dt):
     for wave, psi in zip(prm.waves, waves):
         total = total + ripple_filter(psi, edge, dt, 1, omega=wave.omega)
     return total
+
+
+# ---- a Hamiltonian as a function or as a user's array
+
+def drift_velocity(H, L, phi, planet=EARTH, t=None):
+    r"""Bulk drift (Ldot [1/s], phidot [rad/s]) of a Hamiltonian H = T/q + U [volt] (Lejosne & Albert 2023, Eqs. 17-19):
+
+        Ldot = -(L^2/(B_E R_E^2)) dH/dphi,    phidot = (L^2/(B_E R_E^2)) dH/dL,
+
+    so that L^2 d_L(Ldot/L^2) + d_phi phidot = 0. A function H(L, phi), or H(t, L, phi) where t is given, acts point by point;
+    L and phi broadcast and the derivatives are exact. An array H has shape (n_L, n_phi), or (n_L, 1) where it does not depend
+    on phi, on increasing L (n_L,) or (n_L, 1) and phi (n_phi,) evenly spaced over the whole circle, cells or corners alike:
+    derivatives are spectral in phi and of fifth order (quintic spline in ln L) in L, and commute, so that the divergence
+    vanishes to round-off in them. L and phi are then concrete.
+
+    Corotation alone, H = -rotation B_E R_E^2/L: phidot = rotation. A uniform field of 1 mV/m from dawn to dusk at L = 6 gives
+    Ldot = -3.908 R_E/h at midnight for B_E = 0.312 G (E/B). Raises ValueError where an array does not fit L and phi.
+    """
+    scale = _scale(planet)
+    if not callable(H):
+        H, x, _ = _on_nodes(H, L, phi)
+        slope = _spline(x).derivative()(x)                    # (n_L, n_L): values at the nodes -> derivative in ln L there
+        L = jnp.asarray(np.exp(x))[:, None]
+        dL = jnp.einsum("ij,jk->ik", jnp.asarray(slope, H.dtype), H) / L
+        return -(L**2) / scale * _d_phi(H), L**2 / scale * dL
+    L, phi = jnp.broadcast_arrays(*(jnp.asarray(x, jnp.result_type(float, x)) for x in (L, phi)))
+    h = H if t is None else lambda L, phi: evaluate(H, Time.at(t), L, phi)
+
+    def value(L, phi):
+        return jnp.broadcast_to(h(L, phi), L.shape)
+    one, zero = jnp.ones_like(L), jnp.zeros_like(L)
+    dL = jax.jvp(value, (L, phi), (one, zero))[1]
+    dphi = jax.jvp(value, (L, phi), (zero, one))[1]
+    return -(L**2) / scale * dphi, L**2 / scale * dL
+
+
+def _on_nodes(values, L, phi):
+    """(values (n_L, n_phi), ln L, phi of the first column), checked."""
+    L, phi = np.ravel(np.asarray(L, float)), np.ravel(np.asarray(phi, float))
+    values = jnp.asarray(values)
+    values = values if jnp.issubdtype(values.dtype, jnp.inexact) else values.astype(jnp.result_type(float))
+    if values.ndim != 2 or values.shape[0] != L.size or values.shape[1] not in (1, phi.size):
+        raise ValueError(f"H: an array of shape {values.shape} does not fit {L.size} values of L and {phi.size} of phi; "
+                         "give one row for each L and one column for each phi")
+    if L.size < 4 or not np.all(np.diff(L) > 0) or not L[0] > 0:
+        raise ValueError("H: L needs at least 4 positive values that increase")
+    if values.shape[1] > 1 and not np.allclose(np.diff(phi), 2 * np.pi / phi.size, rtol=0, atol=1e-5 / phi.size):
+        raise ValueError(f"H: phi needs even steps of 2 pi/{phi.size}, once round without the first value again at the end")
+    return values, np.log(L), float(phi[0]) if phi.size else 0.0
+
+
+def _spline(x):
+    """The quintic (cubic below 6 nodes) not-a-knot spline through unit values at each node x: a function of x and node."""
+    from scipy.interpolate import make_interp_spline
+
+    return make_interp_spline(x, np.eye(x.size), k=5 if x.size >= 6 else 3)
+
+
+def _d_phi(values):
+    """Spectral derivative along the last axis, evenly spaced over 2 pi; the Nyquist mode has none."""
+    n = values.shape[-1]
+    k = np.arange(n // 2 + 1)
+    k = np.where(2 * k == n, 0, k)
+    return jnp.fft.irfft(1j * jnp.asarray(k) * jnp.fft.rfft(values, axis=-1), n, axis=-1)
+
+
+def _cardinal() -> np.ndarray:
+    """W[m, k]: the quintic cardinal B-spline centred m - 2 cells ahead, at a fraction w of a cell, as sum_k W w^k."""
+    rows = []
+    for m in range(-2, 4):
+        terms = [(-1) ** k * math.comb(6, k) / 120 * np.poly1d([1.0, 3 - m - k]) ** 5 for k in range(0, 4 - m)]
+        total = sum(terms, np.poly1d([0.0]))
+        rows.append(np.pad(total.coeffs[::-1], (0, 6 - total.coeffs.size)))
+    return np.array(rows)
+
+
+_CARDINAL = _cardinal()
+
+
+@parameters
+class Interpolant:
+    """H(L, phi) [volt] from an array, four times continuously differentiable; built by `interpolant`.
+
+    coefficients: (n_L - 1, n, 6), powers of ln L above each node, B-spline coefficients in phi. log_l: the nodes in ln L.
+    """
+
+    coefficients: Any
+    log_l: tuple = static()
+    phi0: float = static(0.0)
+
+    @property
+    def domain(self):
+        """(lowest, highest) L of the array."""
+        return float(np.exp(self.log_l[0])), float(np.exp(self.log_l[-1]))
+
+    def __call__(self, L, phi):
+        c = jnp.asarray(self.coefficients)
+        nodes = jnp.asarray(np.asarray(self.log_l), c.dtype)
+        L, phi = jnp.broadcast_arrays(jnp.asarray(L, jnp.result_type(float, L)), jnp.asarray(phi, jnp.result_type(float, phi)))
+        y, s = jnp.log(L), (phi - self.phi0) * (c.shape[1] / (2 * np.pi))
+        i = jnp.clip(jnp.searchsorted(nodes, jax.lax.stop_gradient(y), side="right") - 1, 0, c.shape[0] - 1)
+        j = jnp.floor(jax.lax.stop_gradient(s))
+        local = c[i[..., None], (j.astype(int)[..., None] + np.arange(-2, 4)) % c.shape[1]]           # (..., 6 in phi, 6 powers)
+        in_phi = jnp.einsum("mk,...k->...m", jnp.asarray(_CARDINAL, c.dtype), _powers(s - j))
+        return jnp.einsum("...m,...mk,...k->...", in_phi, local, _powers(y - nodes[i]))
+
+
+def _powers(x):
+    """1, x, ... x^5 along a new last axis."""
+    x2 = x * x
+    return jnp.stack([jnp.ones_like(x), x, x2, x2 * x, x2 * x2, x2 * x2 * x], axis=-1)
+
+
+def interpolant(values, L, phi) -> Interpolant:
+    """H(L, phi) as a smooth function, from an array (n_L, n_phi) or (n_L, 1) on increasing L and evenly spaced phi.
+
+    Quintic splines in ln L and in phi, the latter on twice the array's points (its Fourier series between them): a potential
+    sin(phi)/L is met to 1e-9 on 60 by 64 points. Differentiable in `values`. Beyond the array the last piece goes on;
+    `contours` stop there. Raises ValueError as `drift_velocity` does.
+    """
+    values, x, phi0 = _on_nodes(values, L, phi)
+    spline, order = _spline(x), 5 if x.size >= 6 else 3
+    powers = [spline(x[:-1], nu=k) / math.factorial(k) for k in range(order)]
+    powers.append(spline(0.5 * (x[1:] + x[:-1]), nu=order) / math.factorial(order))      # piecewise constant: read in the middle
+    powers += [np.zeros_like(powers[0])] * (6 - len(powers))
+    n = values.shape[1]
+    fine = 2 * n if n > 1 else 1
+    modes = jnp.fft.rfft(values, axis=1) * (fine / n)
+    if n > 1 and n % 2 == 0:
+        modes = modes.at[:, -1].multiply(0.5)                 # the Nyquist mode is a cosine, half of it on either side
+    theta = 2 * np.pi * np.arange(modes.shape[1]) / fine
+    modes = modes / jnp.asarray((66 + 52 * np.cos(theta) + 2 * np.cos(2 * theta)) / 120, values.dtype)
+    modes = jnp.pad(modes, ((0, 0), (0, fine // 2 + 1 - modes.shape[1])))
+    rows = jnp.fft.irfft(modes, fine, axis=1)
+    coefficients = jnp.einsum("kij,jp->ipk", jnp.asarray(np.stack(powers), values.dtype), rows)
+    return Interpolant(coefficients=coefficients, log_l=tuple(x.tolist()), phi0=phi0)
+
+
+def hamiltonian(prm, t, grid=None):
+    """H(L, phi) [volt] at the moment t of a drift-diffusion `Parameters`: kinetic + potential, without `waves`; None if neither.
+
+    Entries given as arrays (on L faces, and on corners) need the grid and are interpolated.
+    """
+    parts, t = [], Time.at(t)
+    for name in ("kinetic", "potential"):
+        given = getattr(prm, name, None)
+        if given is None:
+            continue
+        if callable(given) and not isinstance(given, Series):
+            parts.append((lambda L, phi, k=given: evaluate(k, t, L)) if name == "kinetic" else
+                         (lambda L, phi, u=given: evaluate(u, t, L, phi)))
+            continue
+        values = evaluate(given, t)
+        if values.ndim == 2 and values.shape[0] > 1:
+            if grid is None:
+                raise ValueError(f"hamiltonian: {name} is an array, which needs the grid it stands on")
+            parts.append(interpolant(values, grid["L"].faces, grid["phi"].faces[1:]))
+        elif values.ndim == 2 and values.shape[1] > 1:
+            raise ValueError(f"hamiltonian: {name} of shape {values.shape} does not depend on L; give one row for each L face")
+        else:
+            parts.append(lambda L, phi, u=values: jnp.reshape(u, ()))
+    if not parts:
+        return None
+    return lambda L, phi: sum(part(L, phi) for part in parts)
