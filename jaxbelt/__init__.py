@@ -24,12 +24,12 @@ _HOME = {
     "load": "io", "observe": "observation", "Orbit": "instrument", "Channel": "instrument", "SinN": "instrument",
 }
 _MODULES = {
-    "drift_diffusion": "equations.drift_diffusion",
+    "drift_diffusion": "equations.drift_diffusion", "velocity": "equations.velocity",
     "constants": "constants", "flows": "flows", "linear": "linear", "nodes": "nodes", "plot": "plot",
     "chorus": "physics.chorus", "contours": "physics.contours", "dipole": "physics.dipole", "drift": "physics.drift",
     "drift_average": "physics.drift_average", "drivers": "physics.drivers", "electric": "physics.electric",
     "euler": "physics.euler", "hiss": "physics.hiss", "invariants": "physics.invariants", "losses": "physics.losses",
-    "magnetopause": "physics.magnetopause", "plasmapause": "physics.plasmapause",
+    "magnetopause": "physics.magnetopause", "mixing": "physics.mixing", "plasmapause": "physics.plasmapause",
     "radial_diffusion": "physics.radial_diffusion",
 }
 
