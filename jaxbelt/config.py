@@ -26,6 +26,7 @@ UNITS = {
     "energy": {"MeV": 1.0, "keV": 1e-3, "eV": 1e-6},
     "mu": {"MeV/G": 1.0, "MeV/nT": 1e5, "keV/nT": 1e2},
     "rate": {"1/d": 1.0, "1/day": 1.0, "1/h": 24.0, "1/s": 86400.0},
+    "per second": {"1/s": 1.0, "1/min": 1 / 60, "1/h": 1 / 3600},
     "frequency": {"rad/s": 1.0, "mHz": 2e-3 * math.pi, "Hz": 2 * math.pi},
     "voltage": {"V": 1.0, "kV": 1e3},
     "field": {"G": 1.0, "nT": 1e-5, "T": 1e4},

@@ -20,9 +20,9 @@ def check_outside(model: str, outside: str) -> None:
 def within(model: str, field: str, value, low: float, high: float, outside: str = "error", unit: str = ""):
     """The value as a model may use it.
 
-    "error": a concrete value outside [low, high] (a relative 1e-9 is forgiven, 1e-6 in single precision) raises ValueError, one line that names model,
-    field, value and range. "nearest": clamped to the range. "extrapolate": as it is. A traced value cannot be looked at: with
-    "error" it passes as it is.
+    "error": a concrete value outside [low, high] (a relative 1e-9 is forgiven, 1e-6 in single precision) raises ValueError,
+    one line that names model, field, value and range. "nearest": clamped to the range. "extrapolate": as it is. A traced value
+    cannot be looked at: with "error" it passes as it is.
     """
     if outside == "nearest":
         return jnp.clip(value, low, high)
