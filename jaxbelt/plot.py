@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxbelt import plot_overlays
 from jaxbelt.config import InputError
 from jaxbelt.grid import Grid
 
@@ -71,7 +72,8 @@ def _as_run(run, one=True):
 
     f, t = np.asarray(run.f), np.asarray(run.t)
     return Run(path=Path("solution.nc"), grid=run.grid, t=t, f=f, content=np.zeros(t.size), budget={}, state=f[-1], result=0,
-               epoch=run.problem.epoch, status="complete", attrs={"title": run.problem.equation}, drivers={}, planned=t,
+               epoch=run.problem.epoch, status="complete", drivers={}, planned=t,
+               attrs={"title": run.problem.equation, "problem": run.problem},
                f_attrs=dict(zip(("units", "long_name"), run.problem.quantity[1:])))
 
 
@@ -262,7 +264,10 @@ def l_time(run):
 
 
 def dials(run, n: int = 8):
-    """f(L, MLT) at moments through the run: noon at the top, dawn on the right, as seen from above the north pole."""
+    """f(L, MLT) at moments through the run: noon at the top, dawn on the right, as seen from above the north pole.
+
+    With drift contours, plasmapause and magnetopause over it where there is convection (output.overlays says otherwise).
+    """
     run = _as_run(run)
     picked = _picked(run, n)
     columns = min(4, len(picked))
@@ -271,12 +276,13 @@ def dials(run, n: int = 8):
     axes = fig.subplots(rows, columns, squeeze=False, subplot_kw={"projection": "polar"}).ravel()
     f = _values(run, ("L", "phi"))[picked]
     norm, faces = _norm(f, _limits(run)), run.grid["L"].faces
-    kp = run.drivers.get("kp")
+    kp, over, drawn = run.drivers.get("kp"), plot_overlays.of_run(run), {}
     for ax, i, values in zip(axes, picked, f):
         ax.set_theta_zero_location("S")
         ax.grid(False)
         mesh = ax.pcolormesh(run.grid["phi"].faces, faces, np.ma.masked_less_equal(values, 0), norm=norm, cmap=_under("viridis"),
                              rasterized=True)
+        drawn |= plot_overlays.draw(ax, over, run.t[i])
         _earth(ax)
         ax.set_rlim(0, faces[-1])
         ticks = [x for x in (2, 4, 6, 8, 10) if faces[0] < x < faces[-1]]
@@ -293,6 +299,7 @@ def dials(run, n: int = 8):
         ax.set_title(text, fontsize=9, pad=5)
     for ax in axes[len(picked):]:
         ax.remove()
+    plot_overlays.legend(fig, drawn)
     _bar_of(fig, mesh, list(axes[:len(picked)]), _label(run), shrink=0.7 if rows > 1 else 0.9)
     return fig
 
@@ -385,11 +392,12 @@ def map_(run, n: int = 4):
     f = _values(run, ("L", "phi"))[picked]
     hours, L = 12.0 * run.grid["phi"].faces / np.pi, run.grid["L"].faces
     norm = _norm(f, _limits(run))
-    wave = run.attrs.get("island")
+    wave, over, drawn = run.attrs.get("island"), plot_overlays.of_run(run), {}
     for ax, i, values in zip(axes, picked, f):
         mesh = ax.pcolormesh(hours, L, values, cmap=_under("viridis"), rasterized=True, norm=norm)
+        drawn |= plot_overlays.draw(ax, over, run.t[i], polar=False)
         if wave:
-            _separatrix(ax, wave, run.t[i])
+            plot_overlays.separatrix(ax, wave, run.t[i])
         ax.set_title(_moment(run, run.t[i]), fontsize=9)
         ax.set(xlim=(0, 24), xticks=[0, 6, 12, 18, 24], ylim=L[[0, -1]])
     for ax in axes[len(picked):]:
@@ -401,22 +409,10 @@ def map_(run, n: int = 4):
         ax.tick_params(labelbottom=True)
     if wave:
         handles, labels = axes[0].get_legend_handles_labels()
-        fig.legend(handles, labels, loc="outside lower right", ncols=3, fontsize=8, facecolor="#30506c", labelcolor="w")
+        drawn |= dict(zip(labels, handles))
+    plot_overlays.legend(fig, drawn)
     _bar_of(fig, mesh, list(axes[:len(picked)]), _label(run))
     return fig
-
-
-def _separatrix(ax, wave, t):
-    """x - 1/L0 = +- w |cos((m phi - omega t + phase)/2)| about the centres of the island, and its ends 1/L0 -+ w."""
-    phi = np.linspace(0, 2 * np.pi, 600)
-    angle = wave["m"] * phi - wave["omega"] * t + wave.get("phase", 0.0) + (0.0 if wave["sign"] > 0 else np.pi)
-    x = wave["w"] * np.abs(np.cos(angle / 2))
-    for side, label in ((1, "separatrix (theory)"), (-1, None)):
-        ax.plot(12 * phi / np.pi, 1 / (1 / wave["L0"] + side * x), color="w", lw=0.9, label=label)
-    ax.axhline(wave["L0"], color="w", lw=0.6, ls=":", label="resonance")
-    for side in (1, -1):
-        ax.axhline(1 / (1 / wave["L0"] + side * wave["w"]), color="#ff7f50", lw=0.8, ls="--",
-                   label="width (theory)" if side > 0 else None)
 
 
 PICTURES = {"l-time": (l_time, ("L",)), "dials": (dials, ("L", "phi")), "cuts": (cuts, ("L",)), "mlt": (mlt, ("L", "phi")),
