@@ -114,7 +114,8 @@ def _compiled(function):
     def call(H, t, given, sizes):
         if not callable(H) or jax.tree_util.all_leaves([H]):
             return function(_callable(H, t), *given, *sizes)
-        return fast(H, t, given, sizes)
+        # numbers go in as arrays: a Python number would have a type of its own, and another compilation
+        return fast(*jax.tree.map(lambda x: np.asarray(x, float) if isinstance(x, (int, float)) else x, (H, t, given)), sizes)
     return call
 
 
@@ -175,7 +176,7 @@ def l_star(H, L0, phi0, *, t=None, domain=None, n: int = 256, steps: int = 640):
     if shape == ():
         c = _one(H, t, (L0, phi0, low, high), (int(n), int(steps)))
     else:
-        starts = tuple(jnp.broadcast_to(jnp.asarray(x), shape).ravel() for x in (L0, phi0))
+        starts = tuple(jnp.broadcast_to(jnp.asarray(x, jnp.result_type(float, x)), shape).ravel() for x in (L0, phi0))
         c = _many(H, t, (*starts, low, high), (int(n), int(steps)))
     if _concrete(c.closed, L0, phi0) and not np.all(c.closed):
         i = int(np.argmin(np.ravel(c.closed)))
@@ -207,7 +208,7 @@ def l_star_map(H, L, phi, *, t=None, domain=None, n: int = 128, steps: int = 640
     Memory is bounded (256 contours at a time); 60 x 48 points of an analytic H take a few seconds.
     """
     low, high = _domain(H, domain)
-    L, phi = jnp.ravel(jnp.asarray(L)), jnp.ravel(jnp.asarray(phi))
+    L, phi = (jnp.ravel(jnp.asarray(x, jnp.result_type(float, x))) for x in (L, phi))
     _check_start("l_star_map", L, low, high)
     points = tuple(x.ravel() for x in jnp.meshgrid(L, phi, indexing="ij"))
     return _many(H, t, (*points, low, high), (int(n), int(steps))).l_star.reshape(L.size, phi.size)
@@ -223,7 +224,7 @@ def last_closed(H, domain=None, *, t=None, phi0: float = 0.0, n: int = 256, step
     planet; where values are traced, the result has closed = False and L* = NaN.
     """
     low, high = _domain(H, domain)
-    c = _outermost(H, t, (jnp.asarray(float(phi0)), low, high), (int(n), int(steps)))
+    c = _outermost(H, t, (float(phi0), low, high), (int(n), int(steps)))
     if _concrete(c.closed) and not bool(c.closed):
         raise ValueError(f"last_closed: no drift contour encircles the planet within L = {low:g} to {high:g}; "
                          "widen the domain inwards")
@@ -231,6 +232,7 @@ def last_closed(H, domain=None, *, t=None, phi0: float = 0.0, n: int = 256, step
 
 
 def _search(h, phi0, low, high, n, steps):
+    phi0 = jnp.asarray(phi0, jnp.result_type(float))
     walls = _ends(low, high, phi0)
     ends = tuple(jnp.clip(jnp.log(jnp.asarray(x, phi0.dtype)), *walls) for x in (low, high))
     still = frozen(h, ends[0], phi0)

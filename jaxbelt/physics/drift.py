@@ -188,9 +188,7 @@ def drift_velocity(H, L, phi, planet=EARTH, t=None):
     if not callable(H):
         H, x, _ = _on_nodes(H, L, phi)
         slope = _spline(x).derivative()(x)                    # (n_L, n_L): values at the nodes -> derivative in ln L there
-        L = jnp.asarray(np.exp(x))[:, None]
-        dL = jnp.einsum("ij,jk->ik", jnp.asarray(slope, H.dtype), H) / L
-        return -(L**2) / scale * _d_phi(H), L**2 / scale * dL
+        return _at_nodes(H, slope.astype(H.dtype), np.exp(x)[:, None].astype(H.dtype), scale)
     L, phi = jnp.broadcast_arrays(*(jnp.asarray(x, jnp.result_type(float, x)) for x in (L, phi)))
     h = H if t is None else lambda L, phi: evaluate(H, Time.at(t), L, phi)
 
@@ -200,6 +198,12 @@ def drift_velocity(H, L, phi, planet=EARTH, t=None):
     dL = jax.jvp(value, (L, phi), (one, zero))[1]
     dphi = jax.jvp(value, (L, phi), (zero, one))[1]
     return -(L**2) / scale * dphi, L**2 / scale * dL
+
+
+@jax.jit
+def _at_nodes(H, slope, L, scale):
+    """Drift on an array's own nodes; slope: derivative in ln L as a matrix."""
+    return -(L**2) / scale * _d_phi(H), L / scale * jnp.einsum("ij,jk->ik", slope, H)
 
 
 def _on_nodes(values, L, phi):
@@ -291,6 +295,13 @@ def interpolant(values, L, phi) -> Interpolant:
     powers = [spline(x[:-1], nu=k) / math.factorial(k) for k in range(order)]
     powers.append(spline(0.5 * (x[1:] + x[:-1]), nu=order) / math.factorial(order))      # piecewise constant: read in the middle
     powers += [np.zeros_like(powers[0])] * (6 - len(powers))
+    coefficients = _in_both(values, np.stack(powers).astype(values.dtype))
+    return Interpolant(coefficients=coefficients, log_l=tuple(x.tolist()), phi0=phi0)
+
+
+@jax.jit
+def _in_both(values, powers):
+    """(n_L - 1, n, 6) coefficients from values (n_L, n_phi) and the splines' powers (6, n_L - 1, n_L)."""
     n = values.shape[1]
     fine = 2 * n if n > 1 else 1
     modes = jnp.fft.rfft(values, axis=1) * (fine / n)
@@ -298,10 +309,8 @@ def interpolant(values, L, phi) -> Interpolant:
         modes = modes.at[:, -1].multiply(0.5)                 # the Nyquist mode is a cosine, half of it on either side
     theta = 2 * np.pi * np.arange(modes.shape[1]) / fine
     modes = modes / jnp.asarray((66 + 52 * np.cos(theta) + 2 * np.cos(2 * theta)) / 120, values.dtype)
-    modes = jnp.pad(modes, ((0, 0), (0, fine // 2 + 1 - modes.shape[1])))
-    rows = jnp.fft.irfft(modes, fine, axis=1)
-    coefficients = jnp.einsum("kij,jp->ipk", jnp.asarray(np.stack(powers), values.dtype), rows)
-    return Interpolant(coefficients=coefficients, log_l=tuple(x.tolist()), phi0=phi0)
+    rows = jnp.fft.irfft(jnp.pad(modes, ((0, 0), (0, fine // 2 + 1 - modes.shape[1]))), fine, axis=1)
+    return jnp.einsum("kij,jp->ipk", powers, rows)
 
 
 def hamiltonian(prm, t, grid=None):
