@@ -19,8 +19,9 @@ import numpy as np
 from jaxbelt import plot_overlays
 from jaxbelt.config import InputError
 from jaxbelt.grid import Grid
+from jaxbelt.plot_velocity import moments, spectrum
 
-__all__ = ["at_node", "l_time", "dials", "cuts", "mlt", "keogram", "map_", "save", "PICTURES"]
+__all__ = ["at_node", "l_time", "dials", "cuts", "mlt", "keogram", "map_", "moments", "spectrum", "save", "PICTURES"]
 
 _GREY = "0.35"
 
@@ -416,4 +417,5 @@ def map_(run, n: int = 4):
 
 
 PICTURES = {"l-time": (l_time, ("L",)), "dials": (dials, ("L", "phi")), "cuts": (cuts, ("L",)), "mlt": (mlt, ("L", "phi")),
-            "keogram": (keogram, ("L", "phi")), "map": (map_, ("L", "phi"))}
+            "keogram": (keogram, ("L", "phi")), "map": (map_, ("L", "phi")), "spectrum": (spectrum, ("v",)),
+            "moments": (moments, ("v",))}

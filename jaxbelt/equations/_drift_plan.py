@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import warnings
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +21,7 @@ from jaxbelt.physics.drift import streams, velocity_stream
 __all__ = ["Plan", "check_shapes", "checked", "index_tensor"]
 
 _SAMPLES = 64              # moments at which a problem is checked and planned when it is built
+_FEW = 8                   # moments looked at without compiling
 _MARGIN = 1.25             # the planned drift speed over the fastest one found
 
 
@@ -74,10 +77,14 @@ def checked(made):
     drift = tensor = 0.0
     tensors = []
     moments, guesses = _moments(made)
-    with jax.ensure_compile_time_eval():
+    at, speed = partial(_read, grid), partial(_drift_numbers, grid)
+    if moments.size + len(guesses) > _FEW:                     # compile once, where each would cost as much
+        at, speed = jax.jit(at), jax.jit(speed)
+    with contextlib.nullcontext() if moments.size + len(guesses) > _FEW else jax.ensure_compile_time_eval():
         for t in (Time.at(jnp.asarray(m)) for m in moments):
             for name in ("dll", "dphiphi", "lifetime", "dlphi", "source"):
-                _check_value(name, evaluate(getattr(prm, name), t, *grid.mesh()))
+                if getattr(prm, name) is not None:
+                    _check_value(name, at(getattr(prm, name), t))
             for name, value in made.boundary.items():
                 value = evaluate(value, t, *(c[0] for c in grid.mesh()[1:]))
                 _check_value(name, value)
@@ -94,14 +101,18 @@ def checked(made):
                 check_psd(*w)
                 tensors.append(w)
                 tensor = max(tensor, float(np.max(sum(np.abs(x) for x in w) / grid.volumes)))
-            drift = max(drift, _drift_speed(made, t))
+            drift = max(drift, _drift_speed(made, speed(prm, t)))
         for t in guesses:                                      # a function may be meant for the run's own times only: no NaN
-            speed = _drift_speed(made, Time.at(jnp.asarray(t)))
-            drift = max(drift, speed) if math.isfinite(speed) else drift
+            found = _drift_speed(made, speed(prm, Time.at(jnp.asarray(t))))
+            drift = max(drift, found) if math.isfinite(found) else drift
     rows, offsets = _stencil(tensors)
     plan = dataclasses.replace(made.plan, rows=rows, drift=float(f"{_MARGIN * drift:.3g}"), tensor=float(f"{tensor:.3g}"),
                                offsets=tuple(sorted(offsets)))
     return made.replace(plan=plan)
+
+
+def _read(grid, coefficient, t):
+    return evaluate(coefficient, t, *grid.mesh())
 
 
 def _stencil(tensors):
@@ -132,33 +143,30 @@ def _check_value(name, value):
         raise ValueError(f"{name}: must be {need} everywhere, got {value[low][0]:g}")
 
 
-def _drift_speed(made, t) -> float:
-    """The fastest drift of H1 in cells a second; and the check that none crosses a no-flux wall."""
-    prm, grid = made.parameters, made.grid
+def _drift_numbers(grid, prm, t):
+    """(fastest drift of H1 in cells a second, largest change of psi along the inner wall, the outer wall, any row)."""
+    zero = jnp.zeros(())
     if grid.ndim == 1:
-        return 0.0
+        return zero, zero, zero, zero
     _, rest, waves = streams(grid, prm, t)
-    if rest is None and not waves:
-        return 0.0
-    scale = _wave_bound(grid, prm, t) + (0.0 if rest is None else float(courant_rate(grid, rest, ("L", "phi"))))
     everything = [x for x in (rest, *waves) if x is not None]
-    for wall, row in (("inner", 0), ("outer", -1)):
-        if getattr(made.plan, wall) == "no flux":
-            worst = max(float(np.ptp(np.asarray(x)[row])) for x in everything)
-            top = max(float(np.max(np.ptp(np.asarray(x), axis=1))) for x in everything)
-            if worst > 1e-9 * top:
-                raise ValueError(f"{wall}: the drift crosses a wall declared 'no flux'; give a value of F there, or 'open'")
-    return scale
+    if not everything:
+        return zero, zero, zero, zero
+    speed = zero if rest is None else courant_rate(grid, rest, ("L", "phi"))
+    for wave in prm.waves:                                     # at its worst phase: cosine and sine parts together
+        turned = [prm.replace(waves=(wave.replace(phase=wave.phase + s),)) for s in (0.0, np.pi / 2)]
+        speed = speed + jnp.hypot(*(courant_rate(grid, streams(grid, p, t)[2][0], ("L", "phi")) for p in turned))
+    spans = jnp.stack([jnp.ptp(x, axis=1) for x in everything])
+    return speed, jnp.max(spans[:, 0]), jnp.max(spans[:, -1]), jnp.max(spans)
 
 
-def _wave_bound(grid, prm, t) -> float:
-    """Drift speed of the waves at their worst phase: cosine and sine parts together."""
-    total = 0.0
-    for wave in prm.waves:
-        parts = [float(courant_rate(grid, streams(grid, prm.replace(waves=(wave.replace(phase=wave.phase + s),)), t)[2][0],
-                                    ("L", "phi"))) for s in (0.0, np.pi / 2)]
-        total += math.hypot(*parts)
-    return total
+def _drift_speed(made, numbers) -> float:
+    """The fastest drift, and the check that none crosses a no-flux wall."""
+    speed, inner, outer, top = (float(x) for x in numbers)
+    for wall, worst in (("inner", inner), ("outer", outer)):
+        if getattr(made.plan, wall) == "no flux" and worst > 1e-9 * top:
+            raise ValueError(f"{wall}: the drift crosses a wall declared 'no flux'; give a value of F there, or 'open'")
+    return speed
 
 
 def index_tensor(grid, prm, t):
