@@ -6,6 +6,7 @@ everyone. JAXBELT_TESTS_OPTIMISED=1 compiles everything so.
 """
 
 import os
+import sys
 from functools import partial
 
 import jax
@@ -20,3 +21,19 @@ except Exception:                                        # a compiler that does 
     OPTIONS = {}
 
 plain_jit = partial(jax.jit, compiler_options=OPTIONS)
+# the same for a process of its own
+FLAGS = " ".join(f"--{name}={str(value).lower()}" for name, value in OPTIONS.items())
+
+
+def plain_advance():
+    """What `solve` calls, compiled plainly; inside a transformation it is what it always is."""
+    import jaxbelt  # noqa: F401
+
+    module = sys.modules["jaxbelt.solve"]
+    usual, plain = module._advance, plain_jit(module.advance)
+
+    def advance(problem, f, schedule):
+        traced = any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((problem, f)))
+        return (usual if traced else plain)(problem, f, schedule)
+
+    return module, advance

@@ -1,13 +1,17 @@
 """What the documentation shows runs and is right: the worked equation, and every Python snippet of every page."""
 
 import importlib.util
+import os
 import pathlib
 import re
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiling import FLAGS, plain_jit
 
 import jaxbelt as jb
 
@@ -85,8 +89,8 @@ def test_ornstein_uhlenbeck_gradient_is_the_exact_derivative():
         return jnp.sum(weight * ou.exact(END, grid["x"].centers, prm, START, VARIANCE))
 
     at = jnp.array([PRM.pull, PRM.mean, PRM.D])
-    computed = jax.jit(computed)
-    reverse, forward = jax.grad(computed)(at), jax.jacfwd(computed)(at)
+    reverse, forward = plain_jit(jax.grad(computed))(at), plain_jit(jax.jacfwd(computed))(at)
+    computed = plain_jit(computed)
     np.testing.assert_allclose(reverse, jax.grad(exact)(at), rtol=1e-2, atol=1e-3)
     np.testing.assert_allclose(reverse, forward, rtol=1e-9)
     h = 1e-4 * jnp.eye(3)
@@ -99,17 +103,27 @@ def test_ornstein_uhlenbeck_refuses_a_negative_diffusion():
         ou.problem(ou.grid(), ou.Parameters(D=-1.0))
 
 
+RUN_PAGE = """
+import pathlib, re, sys
+import jax
+jax.config.update("jax_enable_x64", True)
+page, examples = pathlib.Path(sys.argv[1]), sys.argv[2]
+sys.path.insert(0, examples)
+text, names = page.read_text(), {"__name__": "__snippet__"}
+for match in re.finditer(r"^```python\\n(.*?)^```", text, re.S | re.M):
+    if "--8<--" not in match[1]:                                  # a file that is included has its own tests
+        line = text[: match.start(1)].count("\\n")
+        exec(compile("\\n" * line + match[1], str(page), "exec"), names)
+"""
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_snippets_of(page, tmp_path, monkeypatch):
-    """The fenced Python blocks of a page run in order, in one namespace and an empty folder."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(ROOT / "docs" / "examples"))
-    text, names = page.read_text(), {"__name__": "__snippet__"}
-    for match in re.finditer(r"^```python\n(.*?)^```", text, re.S | re.M):
-        if "--8<--" in match[1]:
-            continue                                              # a file that is included and has its own tests
-        line = text[: match.start(1)].count("\n")
-        exec(compile("\n" * line + match[1], str(page), "exec"), names)
+def test_snippets_of(page, tmp_path):
+    """The fenced Python blocks of a page run in order, in one namespace, an empty folder and a process of its own."""
+    environment = os.environ | {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {FLAGS}"}
+    words = [sys.executable, "-c", RUN_PAGE, str(page), str(ROOT / "docs" / "examples")]
+    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-4000:]
 
 
 CASE_PAGES = [p for p in PAGES if "```toml" in p.read_text()]

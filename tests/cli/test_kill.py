@@ -7,6 +7,7 @@ import sys
 import time
 
 import numpy as np
+import pytest
 
 from jaxbelt import io
 
@@ -43,11 +44,15 @@ def same(a, b):
     assert all(a.budget[k].tobytes() == b.budget[k].tobytes() for k in b.budget)
 
 
-def test_kill_at_five_moments(tmp_path):
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+def test_kill_at_five_moments(tmp_path, cache):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     whole.mkdir()
     killed.mkdir()
-    cache = tmp_path / "cache"
     assert finish(whole, *WORDS, cache=cache)[0] == 0
     total, reached = 41, []
     writing = killed / "storm-2013-03.nc.parts"
@@ -78,8 +83,8 @@ def test_kill_at_five_moments(tmp_path):
     assert not list(killed.glob("*.tmp"))
 
 
-def test_interrupt_ends_with_130(tmp_path):
-    process = start(tmp_path, *WORDS)
+def test_interrupt_ends_with_130(tmp_path, cache):
+    process = start(tmp_path, *WORDS, cache=cache)
     until(process, lambda: len(parts(tmp_path)) >= 3)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=300)

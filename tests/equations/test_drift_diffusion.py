@@ -36,19 +36,24 @@ def shear_case(cells, steps, *, d0, c, e, m=1, k0=4.0, o0=3.0, o1=12.0, days=0.5
     return float(np.mean(np.abs(sol.f[-1] - exact(days * DAY, *grid.mesh()))))
 
 
-def test_shear_and_line_diffusion_at_order_two():
-    errors = [shear_case((n, n), n // 2, d0=2e-2, c=0.0, e=0.5) for n in (24, 48, 96)]
+@pytest.mark.usefixtures("plain_solve")
+@pytest.mark.parametrize("cells", [(24, 48), pytest.param((48, 96), marks=pytest.mark.slow)])
+def test_shear_and_line_diffusion_at_order_two(cells):
+    errors = [shear_case((n, n), n // 2, d0=2e-2, c=0.0, e=0.5) for n in cells]
     assert np.all(order(errors) > 1.9), errors
 
 
+@pytest.mark.usefixtures("plain_solve")
+@pytest.mark.parametrize("cells", [(8, 16), pytest.param((16, 32), marks=pytest.mark.slow)])
 @pytest.mark.parametrize("c", [0.05, 0.1])
-def test_shear_and_full_tensor_at_order_two(c):
+def test_shear_and_full_tensor_at_order_two(c, cells):
     """c = 0.1 is the rank-1 tensor c^2 = d0 e; the walls make its slope 1 : 1 in cells (dphi/dx = 5, n_phi = 4 n_L)."""
     outer = 1 / (0.5 - 2 * np.pi / 20)
-    errors = [shear_case((n, 4 * n), n, d0=2e-2, c=c, e=0.5, days=0.25, outer=outer) for n in (8, 16, 32)]
+    errors = [shear_case((n, 4 * n), n, d0=2e-2, c=c, e=0.5, days=0.25, outer=outer) for n in cells]
     assert np.all(order(errors) > 1.9), errors
 
 
+@pytest.mark.usefixtures("plain_solve")
 def test_echo_period_and_decay():
     d0, e, o0, o1, L0 = 1e-4, 2.0, 100.0, 2000.0, 4.0
     omega, slope = o0 + o1 / L0, -o1 / L0**2
@@ -91,7 +96,8 @@ def dawn_dusk(t, L, phi, A):
     return A * L**2 * jnp.sin(phi) - 92.5e3 / L
 
 
-def convecting(cells, dt, hours=6.0, A=600.0, energy=0.05):
+def convection(cells, A=600.0, energy=0.05):
+    """A problem, and a function of its Hamiltonian."""
     grid = dd.grid(L=(2.0, 7.0), cells=cells)
     kinetic = KineticEnergy(mu=float(mu_of_energy(energy, 5.0)))
     prm = dd.Parameters(kinetic=kinetic, potential=jb.function(dawn_dusk, steady=True, A=A))
@@ -107,10 +113,12 @@ def convecting(cells, dt, hours=6.0, A=600.0, energy=0.05):
 
     walls = {w: jb.function(lambda t, phi, L=L: profile(jnp.asarray(L), phi), steady=True)
              for w, L in (("inner", 2.0), ("outer", 7.0))}
-    problem = dd.problem(grid, prm, **walls)
-    f0 = profile(*grid.mesh())
-    sol = jb.solve(problem, f0, t=[0, hours * 3600.0], dt=dt)
-    return grid, problem, sol, f0
+    return grid, dd.problem(grid, prm, **walls), profile(*grid.mesh())
+
+
+def convecting(cells, dt, hours=6.0):
+    grid, problem, f0 = convection(cells)
+    return grid, problem, jb.solve(problem, f0, t=[0, hours * 3600.0], dt=dt), f0
 
 
 def test_any_function_of_the_hamiltonian_stays_put():
@@ -122,7 +130,7 @@ def test_any_function_of_the_hamiltonian_stays_put():
 
 
 def test_constants_are_preserved_by_convection():
-    grid, problem, _, _ = convecting((50, 32), 300.0, hours=0.1)
+    grid, problem, _ = convection((50, 32))
     problem = problem.replace(boundary={"inner": jnp.asarray(1.0), "outer": jnp.asarray(1.0)})
     f = jb.solve(problem, jnp.ones(grid.shape), t=[0, 3600.0], dt=300.0).f
     assert np.max(np.abs(f - 1)) < 1e-13
@@ -141,6 +149,7 @@ def test_quasi_trapped_particles_leave_and_are_counted():
     assert sol.f.min() >= 0
 
 
+@pytest.mark.usefixtures("plain_solve")
 def test_electrons_drift_east_and_protons_west():
     for species, sign in (("electron", 1), ("proton", -1)):
         mu = float(mu_of_energy(1.0, 5.0, species))
@@ -153,6 +162,7 @@ def test_electrons_drift_east_and_protons_west():
         assert abs(peak - (np.pi / 2 if sign > 0 else 3 * np.pi / 2)) < 0.15
 
 
+@pytest.mark.usefixtures("plain_solve")
 def test_drift_given_as_ldot_and_phidot_equals_the_potential():
     grid, problem, sol, f0 = convecting((40, 32), 300.0, hours=1.0)
     planet, prm = problem.parameters.planet, problem.parameters
@@ -199,6 +209,7 @@ def test_drift_across_a_closed_wall_is_refused():
         dd.problem(dd.grid(cells=(20, 16)), prm)
 
 
+@pytest.mark.usefixtures("plain_solve")
 def test_wave_makes_an_island_in_drift_resonance():
     """F = f(H') is steady in the frame of the wave; a single-m wave flattens f only inside its island."""
     grid = dd.grid(L=(4.0, 6.0), cells=(80, 64))
