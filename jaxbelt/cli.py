@@ -7,6 +7,7 @@ Exit status: 0 done, 2 bad usage or input (one line on stderr), 3 the run diverg
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import glob
 import importlib
 import os
@@ -148,7 +149,7 @@ def _run(args):
             f_attrs=case.f_attrs, drivers=case.drivers, overwrite=args.overwrite, log=log, progress=_progress(args))
     except Diverged as error:
         failure = error
-    return _close(out, log, args, start, failure)
+    return _close(out, log, args, start, failure, case.problem)
 
 
 def _progress(args):
@@ -176,8 +177,8 @@ def _resume(args):
     return _close(path, log, args, start, failure)
 
 
-def _close(out: Path, log, args, start, failure):
-    """Pictures, the summary on stdout and in the log; the exit status."""
+def _close(out: Path, log, args, start, failure, problem=None):
+    """Pictures, the summary on stdout and in the log; the exit status. problem: what was run, for the pictures."""
     from jaxbelt import io
 
     if failure is not None and not out.exists():
@@ -187,7 +188,8 @@ def _close(out: Path, log, args, start, failure):
     pictures, drawn = [], time.perf_counter()
     if not args.no_pictures and whole.t.size > 1:
         from jaxbelt import plot
-        pictures = plot.save(whole)
+        known = {} if problem is None else {"problem": problem}
+        pictures = plot.save(dataclasses.replace(whole, attrs=whole.attrs | known))
     drawn = time.perf_counter() - drawn
     lines = summary(whole, pictures) + [f"time      {computed:.1f} s running, {drawn:.1f} s drawing"]
     for line in lines:
