@@ -24,7 +24,7 @@ jb.enable_x64()
 from jaxbelt import velocity  # noqa: E402
 
 CELLS, STEPS, T, SIGMA = 512, 1000, 10.0, 0.3
-CHUNK = 100
+CHUNK = 250
 
 
 def exact(v, c):
