@@ -1,4 +1,4 @@
-r"""Velocity diffusion by parallel mixing (Egedal & Lichko 2021, J. Plasma Phys., Eqs. 5.11 and 5.12).
+r"""Velocity diffusion by parallel mixing (J. Plasma Phys. 2021, doi:10.1017/S0022377821000088, Eqs. 5.11 and 5.12).
 
     dg/dt = v^-2 d_v( v^2 D d_v g ) + S - g/tau,    D = nu_par v^2 G,    G = nu_xi/(nu_par + nu_xi) (h/45) (h/(1+h))^(3/2)
 
