@@ -25,6 +25,7 @@ _HOME = {
 }
 _MODULES = {
     "drift_diffusion": "equations.drift_diffusion", "velocity": "equations.velocity",
+    "kinetic": "equations.kinetic", "two_field": "equations.two_field",
     "constants": "constants", "flows": "flows", "linear": "linear", "nodes": "nodes", "plot": "plot",
     "chorus": "physics.chorus", "contours": "physics.contours", "dipole": "physics.dipole", "drift": "physics.drift",
     "drift_average": "physics.drift_average", "drivers": "physics.drivers", "electric": "physics.electric",

@@ -19,9 +19,10 @@ import numpy as np
 from jaxbelt import plot_overlays
 from jaxbelt.config import InputError
 from jaxbelt.grid import Grid
-from jaxbelt.plot_velocity import moments, spectrum
+from jaxbelt.plot_velocity import distribution, moments, spectrum
 
-__all__ = ["at_node", "l_time", "dials", "cuts", "mlt", "keogram", "map_", "moments", "spectrum", "save", "PICTURES"]
+__all__ = ["at_node", "distribution", "l_time", "dials", "cuts", "mlt", "keogram", "map_", "moments", "spectrum", "save",
+           "PICTURES"]
 
 _GREY = "0.35"
 
@@ -418,4 +419,4 @@ def map_(run, n: int = 4):
 
 PICTURES = {"l-time": (l_time, ("L",)), "dials": (dials, ("L", "phi")), "cuts": (cuts, ("L",)), "mlt": (mlt, ("L", "phi")),
             "keogram": (keogram, ("L", "phi")), "map": (map_, ("L", "phi")), "spectrum": (spectrum, ("v",)),
-            "moments": (moments, ("v",))}
+            "moments": (moments, ("v",)), "distribution": (distribution, ("v", "xi"))}

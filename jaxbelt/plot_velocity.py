@@ -1,24 +1,24 @@
-"""Pictures of distributions over speed: the spectrum with its local slope, and number and energy against time."""
+"""Pictures of distributions over speed: spectrum with local slope, number and energy against time, f over v_par and v_perp."""
 
 from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["spectrum", "moments"]
+__all__ = ["distribution", "moments", "spectrum"]
 
 
 def spectrum(run, n: int = 6):
-    """g(v) at moments through the run, log-log, and below it the local slope -d ln g/d ln v."""
-    from jaxbelt.plot import _as_run, _colors, _figure, _label, _moment, _picked
+    """g(v), the mean over xi, at moments through the run, log-log, and below it the local slope -d ln g/d ln v."""
+    from jaxbelt.plot import _as_run, _colors, _figure, _label, _picked, _values
 
     run = _as_run(run)
     fig = _figure(run, 7.0, 6.4)
     top, low = fig.subplots(2, 1, sharex=True, height_ratios=[2.2, 1])
-    v, f, picked = run.grid["v"].centers, np.asarray(run.f, float), _picked(run, n)
+    v, f, picked = run.grid["v"].centers, _values(run, ("v",)), _picked(run, n)
     peak = f[picked].max()
     for i, color in zip(picked, _colors(len(picked))):
         g = np.ma.masked_less_equal(f[i], 1e-16 * peak)
-        top.loglog(v, g, color=color, lw=1.5, label=_moment(run, run.t[i]))
+        top.loglog(v, g, color=color, lw=1.5, label=_when(run, run.t[i]))
         middle = np.sqrt(v[1:] * v[:-1])
         low.semilogx(middle, -np.ma.diff(np.ma.log(g)) / np.diff(np.log(v)), color=color, lw=1.2)
     top.set(ylabel=_label(run), ylim=(1e-16 * peak, 3 * peak), xlim=run.grid["v"].faces[[0, -1]])
@@ -41,14 +41,14 @@ def spectrum(run, n: int = 6):
 
 def moments(run):
     """Number density and mean energy against time, relative to the start."""
-    from jaxbelt.plot import _abscissa, _as_run, _figure
+    from jaxbelt.plot import _abscissa, _as_run, _figure, _values
 
     run = _as_run(run)
     fig = _figure(run, 7.0, 4.2)
     ax = fig.subplots()
-    v, f = run.grid["v"].centers, np.asarray(run.f, float)
-    number = run.grid.content(f)
-    energy = run.grid.content(f * v**2) / number
+    axis, f = run.grid["v"], _values(run, ("v",))
+    number = f @ axis.measure
+    energy = f @ (axis.measure * axis.centers**2) / number
     x = _abscissa(run, run.t) if run.epoch is not None else run.t
     for y, label in ((number, "number"), (energy, "mean energy")):
         ax.plot(x, y / y[0], lw=1.6, label=label)
@@ -63,4 +63,53 @@ def moments(run):
     ax.set_xlim(x[0], x[-1])
     ax.grid(alpha=0.25, lw=0.4)
     ax.legend(fontsize=8)
+    return fig
+
+
+def _when(run, t) -> str:
+    from jaxbelt.plot import _moment
+
+    return _moment(run, t) if run.epoch is not None or t > 600 else f"{t:g} s"
+
+
+def distribution(run, n: int = 4):
+    """f over (v_par, v_perp) at moments through the run, with the boundary of the trapped electrons, E_par = h E_perp."""
+    from matplotlib.colors import LogNorm
+
+    from jaxbelt.plot import _as_run, _bar_of, _figure, _label, _picked, _under, _values
+
+    run = _as_run(run)
+    picked = _picked(run, n)
+    columns = min(4, len(picked))
+    rows = -(-len(picked) // columns)
+    fig = _figure(run, 3.1 * columns + 1.0, 1.9 * rows + 1.3)
+    axes = fig.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    v, xi = run.grid["v"].centers, run.grid["xi"].centers
+    f = _values(run, ("v", "xi"))[picked]
+    top = f.max()
+    # as far as f stays within four decades of its peak
+    reach = v[np.any(f > 1e-4 * top, axis=(0, 2))].max()
+    xi, f = np.append(xi, 1.0), np.concatenate([f, f[..., -1:]], axis=-1)      # as far as the axis
+    both = np.concatenate([-xi[::-1], xi])
+    par, perp = v[:, None] * both, v[:, None] * np.sqrt(1.0 - both**2)
+    for ax, i, values in zip(axes, picked, f):
+        mesh = ax.pcolormesh(par, perp, np.concatenate([values[:, ::-1], values], axis=1), shading="gouraud",
+                             cmap=_under("viridis"), norm=LogNorm(1e-4 * top, top), rasterized=True)
+        h = run.attrs.get("h")
+        if h is not None:
+            for side in (1, -1):
+                ax.plot([0, side * np.sqrt(float(h)) * reach], [0, reach], color="w", lw=0.9, ls="--",
+                        label="trapped / passing" if side > 0 else None)
+        ax.set(xlim=(-reach, reach), ylim=(0, reach), aspect="equal", title=_when(run, run.t[i]))
+        ax.title.set_fontsize(9)
+    for ax in axes[len(picked):]:
+        ax.remove()
+    for ax in axes[:len(picked)]:
+        ax.set_xlabel("$v_\\parallel$ [v0]")
+    for ax in axes[:len(picked):columns]:
+        ax.set_ylabel("$v_\\perp$ [v0]")
+    handles, labels = axes[0].get_legend_handles_labels()
+    if handles:
+        fig.legend(handles, labels, loc="outside lower right", fontsize=8, facecolor="#30506c", labelcolor="w")
+    _bar_of(fig, mesh, list(axes[:len(picked)]), _label(run), shrink=0.8)
     return fig

@@ -50,3 +50,17 @@ def test_mistakes_are_named(parameters, boundary, words):
     with pytest.raises(InputError, match=words) as caught:
         build(BASE.format(parameters=parameters, boundary=boundary))
     assert "\n" not in str(caught.value)
+
+
+def test_the_kinetic_case_heats_and_keeps_number(tmp_path):
+    from jaxbelt import io, plot
+
+    case = load_case("krook-2d", ["grid.trapped=3", "grid.passing=3", "grid.v=[0.1,8.0]", 'case.duration="4 s"',
+                                  'numerics.dt="1 s"'])
+    path = tmp_path / "k.nc"
+    jb.run(case.problem, case.f0, t=case.t, dt=case.dt, out=path, attrs=case.attrs, f_attrs=case.f_attrs, progress=False)
+    run = io.load(path)
+    assert abs(run.content[-1] / run.content[0] - 1) < 1e-12
+    energy = run.grid.content(run.f * run.grid.centers("v") ** 2)
+    assert 1.05 < energy[-1] / energy[0] < 1.2
+    assert len(plot.save(run, ["distribution", "spectrum", "moments"], tmp_path, dpi=40)) == 3

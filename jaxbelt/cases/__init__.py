@@ -19,7 +19,7 @@ from jaxbelt.config import InputError, Table, parse, read, section, suggest
 
 __all__ = ["Built", "Case", "build", "find", "from_attrs", "shipped", "PICTURES"]
 
-PICTURES = ("l-time", "dials", "cuts", "mlt", "keogram", "map", "spectrum", "moments")
+PICTURES = ("l-time", "dials", "cuts", "mlt", "keogram", "map", "spectrum", "moments", "distribution")
 _CASE = ("equation", "name", "title", "epoch", "duration", "notes")
 _NUMERICS = ("dt", "chunk")
 _OUTPUT = ("every", "precision", "pictures", "times", "L", "range", "overlays")

@@ -48,7 +48,7 @@ def build(config: Table, case) -> Built:
     bounds = {key: _wall(walls, key, velocity) for key in ("inner", "outer")}
     with section("parameters / boundary"):
         problem = velocity.problem(grid, parameters, **bounds, epoch=case.epoch).replace(time_unit="s")
-    g0 = _initial(config.table("initial", TABLES["initial"]), v)
+    g0 = initial(config.table("initial", TABLES["initial"]), v)
     rate = float(velocity.rate(parameters, 0.0))
     attrs["diffusion_rate_per_s"] = rate
     return Built(problem=problem, f0=g0, attrs=attrs, drivers=drivers,
@@ -81,7 +81,8 @@ def _wall(walls: Table, key: str, velocity):
     return velocity.Flux(value=table.number("flux", low=0.0)) if "flux" in table else table.number("value", low=0.0)
 
 
-def _initial(table: Table, v) -> np.ndarray:
+def initial(table: Table, v) -> np.ndarray:
+    """g(v) of [initial]."""
     model = table.choice("model", ("maxwellian", "power-law", "table"))
     if model == "maxwellian":
         thermal = table.number("thermal", 1.0, above=0)
