@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from jaxbelt import cases, io
-from jaxbelt.cases.drift_diffusion import island, wall_factor
+from jaxbelt.cases._belt import island
+from jaxbelt.cases.drift_diffusion import wall_factor
 from jaxbelt.constants import EARTH, TESLA_PER_GAUSS
 from jaxbelt.physics.dipole import drift_period, drift_rate, mu_of_energy
 from jaxbelt.run import run
