@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_runs import belt, check
+from gradient_checks import belt, check
 
 import jaxbelt as jb
 from jaxbelt import drift_diffusion as dd
