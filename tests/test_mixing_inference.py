@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 from compiling import plain_jit
 from krook_data import binned, evolved, steady
+from scipy.interpolate import CubicSpline
 
+import jaxbelt as jb
 from jaxbelt import mixing_inference
 from jaxbelt.constants import rest_energy
 from jaxbelt.distributions import distribution
+from jaxbelt.equations import kinetic
 from jaxbelt.mixing_inference import infer_mixing, projections, regress_mixing
 
 RATIOS = (0.05, 0.2, 1.0 / 3.0, 1.0)
@@ -94,6 +97,27 @@ def test_a_run_relaxes_to_the_ratio():
         assert abs(float(early.alpha) / said - 1.0) < 0.02
         late = infer_mixing(measured(evolved(0.5, ratio, 0.0, kappa, 12.0)), h=0.5, relative=0.01)
         assert abs(float(late.ratio) / ratio - 1.0) < 0.05
+
+
+def test_a_run_of_the_kinetic_equation(plain_solve):
+    """The package's own 2-D run, from isotropic to t = 12, gives what the independent one gives, to 1e-4; and h."""
+    h, ratio, trapped = 0.5, 0.2, 12
+    cells = kinetic.grid(h=h, v=(0.1, 120.0), trapped=trapped, passing=2)
+    v2, xi = np.ravel(cells.centers("v")) ** 2, np.asarray(cells["xi"].centers)
+    sol = jb.solve(kinetic.problem(cells, kinetic.Parameters(nu_par=1.0, nu_xi=ratio)),
+                   kinetic.start(cells, (1.0 + v2 / 20.0) ** -4.0), t=[0.0, 12.0], dt=1.0)
+    log = CubicSpline(np.log(v2), np.log(sol.f[-1]), axis=0)(np.log(V2))
+    inside, outside = CubicSpline(xi[:trapped + 1] ** 2, log[:, :trapped + 1], axis=1), np.exp(log[:, trapped + 1])
+
+    def state(_, x, trapped):
+        return np.exp(inside(x * x)) if trapped else np.broadcast_to(outside[:, None, None], (32, *x.shape))
+
+    run = measured((state, np.sqrt(h / (1.0 + h))))
+    independent = measured(evolved(h, ratio, 0.0, lambda x: (1.0 + x / 20.0) ** -4.0, 12.0))
+    a, b = (infer_mixing(d, h=h, relative=0.01) for d in (run, independent))
+    np.testing.assert_allclose(float(a.alpha), float(b.alpha), rtol=1e-4)
+    free = infer_mixing(run, relative=0.01)
+    np.testing.assert_allclose([float(free.h), float(free.ratio)], [h, ratio], rtol=0.05)
 
 
 def test_relativistic_particles(tail):
