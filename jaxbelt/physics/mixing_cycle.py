@@ -4,8 +4,9 @@ The cycle of the paper's Fig. 1: a narrow barrier B_T rises at x = d and splits 
 field of A is raised from B_0 to B_T in the first half of the period and lowered, with the barrier, in the second. mu and J are
 conserved except where an electron of A clears the barrier and gains the action of B (2.6). Meanwhile, electrons are made
 isotropic at the rate nu among all of the same energy at that moment, in A and B alike (Krook, C_K = 1), as in `pumping`, which
-is the same without the barrier. f = E_perp^(-s/2) F on labels (t = v_par/v_perp at B_A = B_0); with y^2 = E/E_perp - 1 scattering is
-X F = (1 + y^2)^(-s/2) <(1 + y^2)^(s/2) F>, <.> with weight (1 + y^2)^(-3/2) dt. For trapped electrons t = sqrt(h) u, 0 < u < 1:
+is the same without the barrier. f = E_perp^(-s/2) F on labels (t = v_par/v_perp at B_A = B_0); with y^2 = E/E_perp - 1
+scattering is X F = (1 + y^2)^(-s/2) <(1 + y^2)^(s/2) F>, <.> with weight (1 + y^2)^(-3/2) dt. For trapped electrons
+t = sqrt(h) u, 0 < u < 1:
 
     raising:   A: y^2 = t^2 + beta while below h, then d sqrt(y^2 - beta) + (1-d) y = d t + (1-d) sqrt(h);   B: y = t
     lowering:  J = (1-d) t of B, d t + (1-d) sqrt(h) of A, and y of J as in `pumping`; at the end y = J.
@@ -49,8 +50,8 @@ def cycle_growth(s, ratio, h, d=0.4, *, cells: int = 40, steps: int = 128):
     """Growth rate of v^-s in units of the frequency f of the cycle; ratio = nu/f > 0, h > 0 (scalars); d a number.
 
     cells: of u in the trapped region; one for which d cells is whole is best. steps: in a cycle, even. The cycle is not its own
-    adjoint (mixing before or after the scattering is not the same), so growth(s) and growth(3 - s) differ: a moment <v^q> grows at
-    growth(q + 3), the energy at growth(5).
+    adjoint (mixing before or after the scattering is not the same), so growth(s) and growth(3 - s) differ: a moment <v^q>
+    grows at growth(q + 3), the energy at growth(5).
     """
     u = (np.arange(cells) + 0.5) / cells
     xi, w = pitch_nodes(h)
@@ -89,5 +90,5 @@ def cycle_growth(s, ratio, h, d=0.4, *, cells: int = 40, steps: int = 128):
 
 
 def G(ratio, h, d=0.4, *, cells: int = 40, steps: int = 128):
-    """G of the cycle with scattering inside it, computed here from the growth of energy: D = f v^2 G, G = `cycle_growth(5)`/10."""
+    """G of the cycle with scattering inside it, computed here from the energy: D = f v^2 G, G = `cycle_growth(5)`/10."""
     return cycle_growth(5.0, ratio, h, d, cells=cells, steps=steps) / 10.0
