@@ -86,7 +86,7 @@ def figure_5():
     axes[1].set(title="mixing as diffusion and the cycle itself, d = 0.4")
     for ax in axes:
         ax.axvline(1 / 3, color="0.8", lw=0.8)
-        ax.set(xlabel=r"$\nu_\xi/\nu_\parallel$  ($\nu/f$)", xlim=(0.006, 12), ylim=(2e-8, 0.2))
+        ax.set(xlabel=r"$\nu_\xi/\nu_\parallel$  ($\nu/f$)", xlim=(0.006, 22), ylim=(2e-8, 0.2))
         ax.legend(loc="lower right", fontsize=8)
         ax.text(10.3, 0.11, r"$B_T/B_0$", fontsize=8)
     save(figure, "fig5-energization.png")
