@@ -21,12 +21,14 @@ _HOME = {
     "Axis": "grid", "Grid": "grid",
     "Series": "coefficients", "Time": "coefficients", "evaluate": "coefficients", "function": "coefficients",
     "parameters": "coefficients", "static": "coefficients", "is_steady": "coefficients",
-    "load": "io", "observe": "observation", "Orbit": "instrument", "Channel": "instrument", "SinN": "instrument",
+    "load": "io", "infer_mixing": "mixing_inference",
+    "observe": "observation", "Orbit": "instrument", "Channel": "instrument", "SinN": "instrument",
 }
 _MODULES = {
     "drift_diffusion": "equations.drift_diffusion", "velocity": "equations.velocity",
     "kinetic": "equations.kinetic", "two_field": "equations.two_field",
-    "constants": "constants", "flows": "flows", "linear": "linear", "nodes": "nodes", "plot": "plot",
+    "constants": "constants", "distributions": "distributions", "flows": "flows", "linear": "linear", "nodes": "nodes",
+    "plot": "plot",
     "chorus": "physics.chorus", "contours": "physics.contours", "dipole": "physics.dipole", "drift": "physics.drift",
     "drift_average": "physics.drift_average", "drivers": "physics.drivers", "electric": "physics.electric",
     "euler": "physics.euler", "hiss": "physics.hiss", "invariants": "physics.invariants", "losses": "physics.losses",

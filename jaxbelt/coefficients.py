@@ -134,6 +134,10 @@ class Series:
             raise ValueError(f"Series t: times must increase, but t[{i + 1}] = {times[i + 1]:g} follows {times[i]:g}")
         if kind not in ("step", "linear"):
             raise ValueError(f"Series kind: {kind!r} is unknown; use 'step' or 'linear'")
+        missing = np.isnan(np.asarray(values, dtype=np.float64)) if isinstance(values, (list, tuple, np.ndarray)) else np.zeros(1)
+        if np.any(missing):
+            k = min(int(np.argwhere(missing)[0][0]), times.size - 1)
+            raise ValueError(f"Series values: missing (NaN) at t = {times[k]:g}; fill it or leave it out")
         if np.shape(values)[:1] != times.shape:
             raise ValueError(f"Series values: needs {times.size} entries, one a time, got shape {np.shape(values)}")
         self._set(tuple(times.tolist()), values if isinstance(values, jax.Array) else np.asarray(values, dtype=np.float64), kind)

@@ -27,6 +27,8 @@ from jaxbelt.physics.invariants import flux_of_psd
 
 __all__ = ["Orbit", "Channel", "SinN", "Observation", "observe", "interpolate"]
 
+PSD_UNIT = "(c/(MeV cm))^3"
+
 _POINTS = 8                               # Gauss-Legendre points in ln E across a channel
 _GEOMETRIC, _LINEAR = math.log(1e6), math.log(1e9)
 _SLACK = 1e-6                             # of a range, forgiven at its ends
@@ -67,7 +69,7 @@ def _concrete(*values) -> bool:
 
 
 def observe(sol, orbit: Orbit, channels=None, *, mu=None, K=None, species=None, planet: Planet | None = None,
-            node: int | None = None, outside: str = "error") -> Observation:
+            node: int | None = None, outside: str = "error", psd_unit: str | None = None) -> Observation:
     """Phase space density, and the flux in `channels`, along an orbit through a solution.
 
     sol: a `Solution` or a loaded `Run` with the axes L, or L and phi, with or without a first axis of nodes "mu" [MeV/G]; or
@@ -76,6 +78,7 @@ def observe(sol, orbit: Orbit, channels=None, *, mu=None, K=None, species=None, 
     K [G^1/2 R_E]: of the solution; None: particles that mirror at the equator. node: which node of a leading axis other than mu
     (a population). mu, K, species and planet are by default those of the solution's `kinetic` and `planet` (a loaded `Run` has
     neither), else None, 0, electrons and EARTH.
+    psd_unit: that of f, by default the solution's own; where it is not PSD_UNIT the flux is called relative.
     outside: "error", or "mask" for NaN at samples outside the grid or the time span; samples with NaN are always masked.
 
     log f is linear in t, ln L and phi, then in ln mu (see `interpolate`); a channel is the mean over its energies, by 8-point
@@ -106,8 +109,9 @@ def observe(sol, orbit: Orbit, channels=None, *, mu=None, K=None, species=None, 
     psd, *seen = _seen(f, where, inside, channels, mu, L, y, None if K is None else own, as_species(species), planet)
     flux, energy, valid = seen or (None, None, None)
     _check_cover(channels, valid, inside, mu, L, species, planet, own)
+    unit = _unit(sol) if psd_unit is None else psd_unit
     return Observation(psd if batched else psd[0], flux, energy, inside, valid, mu, orbit=orbit, epoch=_epoch(sol),
-                       psd_unit=_unit(sol), units=tuple(c.flux_unit for c in channels or ()),
+                       psd_unit=unit, units=tuple(c.flux_unit if unit == PSD_UNIT else "relative" for c in channels or ()),
                        labels=tuple(c.name for c in channels or ()))
 
 

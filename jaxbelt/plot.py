@@ -259,6 +259,10 @@ def l_time(run):
     mesh = ax.pcolormesh(_abscissa(run, _edges(run.t)), run.grid["L"].faces, np.ma.masked_less_equal(f, 0).T,
                          norm=_norm(f, _limits(run)), cmap=_under("viridis"), rasterized=True)
     ax.set_ylabel("L")
+    for label, style, values in plot_overlays.in_time(plot_overlays.of_run(run), run.t).values():
+        ax.plot(_abscissa(run, run.t), np.where(values < run.grid["L"].faces[-1], values, np.nan), label=label, **style)
+    if ax.get_legend_handles_labels()[1]:
+        ax.legend(fontsize=7.5, loc="lower left", facecolor="#30506c", labelcolor="w", framealpha=0.9)
     ax.set_xlim(*_abscissa(run, np.array([run.t[0], run.planned[-1]])))
     _time_axis(run, ax)
     _bar_of(fig, mesh, ax, _label(run, mean=True))

@@ -11,10 +11,10 @@ import warnings
 
 import numpy as np
 
-__all__ = ["Overlays", "of_run", "overlays", "draw", "legend", "separatrix"]
+__all__ = ["Overlays", "in_time", "of_run", "overlays", "draw", "legend", "separatrix"]
 
 _STYLES = {
-    "last_closed": ("last closed drift contour", {"color": "w", "lw": 1.5}),
+    "last_closed": ("last closed drift contour inside the grid", {"color": "w", "lw": 1.5}),
     "plasmapause": ("plasmapause", {"color": "#ff6fb5", "lw": 1.3, "ls": (0, (4, 2))}),
     "magnetopause": ("magnetopause / last closed shell", {"color": "#ff9d3c", "lw": 1.5, "ls": ":"}),
 }
@@ -170,6 +170,26 @@ def _shell(lifetime, read, t, L, phi):
         return None
     lowest = np.min(shells, axis=0)
     return np.where(lowest <= L[-1], lowest, np.nan)
+
+
+def in_time(found: Overlays | None, t) -> dict:
+    """Plasmapause and magnetopause (at noon) at times t (n,): name -> (label, style, L (n,)); what there is of them."""
+    import jax
+    import jax.numpy as jnp
+
+    out = {}
+    lifetime = None if found is None else getattr(found.problem.parameters, "lifetime", None)
+    for name, read in (("plasmapause", _plasmapause), ("magnetopause", _magnetopause)):
+        for part in _parts(lifetime):
+            try:
+                values = jax.jit(jax.vmap(lambda part, s, read=read: jnp.reshape(read(part, s, 5.0, np.pi), ()), (None, 0)))(
+                    part, jnp.asarray(t))
+            except Exception:                                  # it has none, or one that is no function of time: not drawn
+                continue
+            label, style = _STYLES[name]
+            out[name] = label, style, np.asarray(values)
+            break
+    return out
 
 
 # ---- drawing

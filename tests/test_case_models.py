@@ -95,7 +95,7 @@ def test_drivers_from_a_file():
     ('kp = 3.0\ndll = { model = "ali-magnetic", power = 3.0 }', "parameters.dll.power = 3.0: does not belong to ali-magnetic"),
     (MU + 'kp = 6.0\ndll = { model = "lejosne" }', r"\[parameters.dll\] Lejosne kp = 6"),
     ('shadowing = { model = "dst" }', "parameters.shadowing.model = .*needs parameters.dst or parameters.drivers_file"),
-    ('shadowing = { model = "fixed" }', "parameters.shadowing.model = .*l_max is for"),
+    ('shadowing = { model = "fixed" }', "parameters.shadowing.model = .*needs l_max"),
     ('kp = 3.0\nconvection = { model = "volland-stern", e0 = 1.0 }', "parameters.convection.e0 = 1.0: belongs to"),
     ('kp = 3.0\nlifetime = { model = "hiss-chorus" }', "parameters.lifetime.model = .*needs parameters.mu"),
     ('mu = ["500 MeV/G", "100 MeV/G"]', "parameters.mu = .*must be positive and increase"),

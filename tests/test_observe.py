@@ -293,7 +293,9 @@ def test_a_loaded_run_and_its_dataset(tmp_path):
     assert np.allclose(a.flux, b.flux, rtol=1e-13) and np.allclose(a.psd, b.psd, rtol=1e-13)
     data = a.to_xarray()
     assert data.flux.dims == ("channel", "time") and np.array_equal(data.time, dates) and float(data.mu) == 800.0
-    assert list(data.flux_units.values) == ["1/(cm^2 s sr keV)", "1/(cm^2 s keV)"] and np.allclose(data.mlt, 3.0)
+    assert list(data.flux_units.values) == ["relative", "relative"]                  # f has the unit 1
+    known = observe(sol, orbit, channels, mu=800.0, psd_unit="(c/(MeV cm))^3")
+    assert known.units == ("1/(cm^2 s sr keV)", "1/(cm^2 s keV)") and np.allclose(data.mlt, 3.0)
     assert "flux" not in observe(run, orbit).to_xarray() and data.psd.attrs["units"] == "1"
     data.to_netcdf(tmp_path / "seen.nc", engine="h5netcdf")
 

@@ -63,6 +63,7 @@ class Frame:
     epoch: str | None
     duration: float
     folder: Path
+    dt: float = 0.0
 
     def path(self, table: Table, key: str) -> Path:
         """The path given under a key, relative to the case's folder."""
@@ -148,9 +149,10 @@ def build(text: str, overrides=(), folder=Path("."), name: str = "case") -> Case
         bad = next((p for p in pictures if p not in PICTURES), "") if isinstance(pictures, list) else pictures
         raise output.error("pictures", f'"{bad}" is not a picture{suggest(bad, PICTURES)}')
     style = _style(output)
-    frame = Frame(epoch, duration, Path(folder))
+    frame = Frame(epoch, duration, Path(folder), dt)
     with section("case"):
         built = builder.build(config, frame)
+    _check_style(output, style, built.problem.grid, duration)
     notes = (*notes, *built.notes)
     attrs = {"title": name, "long_title": case.text("title", name), "notes": "; ".join(notes), "toml": text,
              "overrides": json.dumps(list(overrides)), "toml_folder": str(folder), "pictures": json.dumps(list(pictures)),
@@ -158,6 +160,17 @@ def build(text: str, overrides=(), folder=Path("."), name: str = "case") -> Case
     return Case(name=name, title=case.text("title", name), notes=notes, problem=built.problem, f0=built.f0, t=t, dt=dt,
                 chunk=chunk, precision=precision, pictures=tuple(pictures), attrs=attrs | built.attrs, f_attrs=built.f_attrs,
                 drivers=built.drivers)
+
+
+def _check_style(output: Table, style: dict, grid, duration: float) -> None:
+    """What the pictures are to show must be there."""
+    if "times" in style and np.all(style["times"] > duration * (1 + 1e-9)):
+        raise output.error("times", f"are all after the end of the run ({duration / 3600:g} h)")
+    if "L" in style and "L" in grid.names:
+        lo, hi = grid["L"].faces[[0, -1]]
+        bad = style["L"][(style["L"] < lo) | (style["L"] > hi)]
+        if bad.size:
+            raise output.error("L", f"{bad[0]:g} is outside the grid, {lo:g} to {hi:g}")
 
 
 def _times(output: Table, duration: float) -> np.ndarray:

@@ -42,7 +42,7 @@ def particle(prm: Table, planet, default="electron"):
     elif "mu" in prm:
         mu = prm.quantity("mu", "mu", above=0)
     if mu is None and "energy" in prm:
-        mu = float(mu_of_energy(prm.quantity("energy", "energy", above=0), prm.number("at_L", above=0), species, planet))
+        mu = float(mu_of_energy(prm.quantity("energy", "energy", above=0), prm.number("at_L", low=1.0), species, planet))
     elif "at_L" in prm or "energy" in prm:
         raise prm.error("energy" if "energy" in prm else "at_L", "give either mu, or energy and at_L together")
     return mu, species
@@ -178,8 +178,10 @@ def lifetime(prm: Table, own: Table, drive, energy=None):
     table = prm.table("shadowing", _SHADOWING)
     model = table.choice("model", ("dst", "shue1997", "shue1998", "fixed"))
     shift = table.number("shift", 0.0)
-    if (model == "fixed") != ("l_max" in table):
-        raise table.error("l_max" if "l_max" in table else "model", 'l_max is for model = "fixed", which needs it')
+    if model == "fixed" and "l_max" not in table:
+        raise table.error("model", "needs l_max, the boundary in planetary radii")
+    if model != "fixed" and "l_max" in table:
+        raise table.error("l_max", 'belongs to model = "fixed"')
     if model == "fixed":
         l_max = table.number("l_max", above=1.0) + shift
     elif model == "dst":

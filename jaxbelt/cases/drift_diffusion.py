@@ -66,6 +66,7 @@ def build(config: Table, case) -> Built:
         parameters = [dd.Parameters(**{k: v for k, v in fields.items() if v is not None}) for fields in built]
     with section("parameters / boundary"):
         problem = dd.problem(grid, parameters[0] if nodes is None else parameters, **bounds, epoch=case.epoch)
+    notes += _long_steps(case.dt, walls, grid, members, planet)
     f0 = np.broadcast_to(initial(*grid.mesh()[-2 if angle else -1:]), grid.shape).copy()
     if nodes is not None:
         f0 = f0 * grid.along(0, [m["factor"] for m in members])
@@ -74,6 +75,22 @@ def build(config: Table, case) -> Built:
     fixed = any(m["mu"] is not None for m in members)
     f_attrs = {"units": initial.unit, "long_name": "phase space density" + (" at fixed mu" if fixed else "")}
     return Built(problem=problem, f0=f0, f_attrs=f_attrs, drivers=drivers, attrs=attrs, notes=tuple(notes))
+
+
+def _long_steps(dt, walls: Table, grid, members, planet) -> list[str]:
+    """A note where a wall depends on MLT and the step does not resolve the drift at it."""
+    from jaxbelt.physics.dipole import drift_period
+
+    for key, face in (("inner", 0), ("outer", -1)):
+        wall = walls.get(key)
+        if isinstance(wall, dict) and any(wall.get("mlt_log_amplitude", ())):
+            L = float(grid["L"].faces[face])
+            period = min((float(drift_period(L, m["mu"], m["species"], planet)) for m in members if m["mu"] is not None),
+                         default=math.inf)
+            if dt > 0.15 * period:
+                return [f"numerics.dt = {dt:g} s is long: the {key} wall depends on MLT and the drift period there is "
+                        f"{period:.0f} s; take a tenth of it"]
+    return []
 
 
 def _members(prm: Table, planet):

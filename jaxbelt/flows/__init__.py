@@ -4,8 +4,10 @@ from jaxbelt.flows.base import Flow, flow
 from jaxbelt.flows.diffusion import LineDiffusion
 from jaxbelt.flows.reaction import Mixing, Reaction
 from jaxbelt.flows.rotation import Rotation
+from jaxbelt.flows.series import MixingSeries
 from jaxbelt.flows.sheared import Sheared
 from jaxbelt.flows.tensor import TensorDiffusion
 from jaxbelt.flows.transport import Transport
 
-__all__ = ["Flow", "flow", "LineDiffusion", "Mixing", "Reaction", "Rotation", "Sheared", "TensorDiffusion", "Transport"]
+__all__ = ["Flow", "flow", "LineDiffusion", "Mixing", "MixingSeries", "Reaction", "Rotation", "Sheared", "TensorDiffusion",
+           "Transport"]

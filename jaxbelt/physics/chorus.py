@@ -5,13 +5,15 @@ tau_0(L, E) [day], for waves of B_0 = 57.6 pT (their amplitude at Kp = 4) all ar
     dayside, 6 <= MLT < 18:   1 to 10, 10 to 100 keV, 0.1 to 0.4, 0.4 to 2 MeV    (Eqs. 1-4, Table S1)
     nightside:                1 to 10, 10 to 100 keV                             (Eqs. 5, 6)
 
-    tau = tau_0 (B_0/B_w)^2/coverage,    B_w^2 = 2 10^x pT^2,  x = 0.73 + 0.91 Kp (Kp <= 2+), 2.50 + 0.18 Kp (2+ < Kp <= 6)
+    drift-averaged tau = tau_0 (B_0/B_w)^2/coverage,
+    B_w^2 = 2 10^x pT^2,    x = 0.73 + 0.91 Kp (Kp <= 2+), 2.50 + 0.18 Kp (2+ < Kp <= 6)
 
-coverage = 1/4: chorus occupies a quarter of all MLT. Nightside chorus does not scatter electrons above 0.1 MeV into the loss
-cone: no loss. L 3 to 10. tau_0 jumps at the bin edges, between -45 and +66 % (10 keV, 0.1 MeV, 0.4 MeV; an edge belongs to the
-bin above it). The two lines of x cross at Kp = 2.425, between 2+ and 3-: the smaller one is taken, which is the published
-branch for every value of the index and continuous between them.
-Good values: 1 MeV at L = 5, noon: tau_0 = 0.3448 d; Kp = 4: 1.379 d, Kp = 2: 6.45 d.
+coverage = 1/4: chorus of each side occupies a quarter of all MLT, that is, half of its own twelve hours: resolved in MLT the
+rate there is twice the drift average, and the drift average of dayside chorus is 4 tau_0. Nightside chorus does not scatter
+electrons above 0.1 MeV into the loss cone: no loss. L 3 to 10. tau_0 jumps at the bin edges, between -45 and +66 % (10 keV,
+0.1 MeV, 0.4 MeV; an edge belongs to the bin above it). The two lines of x cross at Kp = 2.425, between 2+ and 3-: the smaller
+one is taken, which is the published branch for every value of the index and continuous between them.
+Good values: 1 MeV at L = 5: tau_0 = 0.3448 d; drift average at Kp = 4: 1.379 d, at Kp = 2: 6.45 d (at noon half of these).
 """
 
 from __future__ import annotations
@@ -64,10 +66,10 @@ def chorus_power(kp):
 
 
 def chorus_rate(L, energy, kp, mlt=None, outside: str = "error", coverage=0.25):
-    """Loss rate by chorus coverage (B_w/B_0)^2/tau_0 [1/day]; L, energy [MeV], kp, mlt [h], coverage broadcast.
+    """Loss rate by chorus [1/day]; L, energy [MeV], kp, mlt [h], coverage broadcast.
 
-    mlt=None: the drift average, the mean of the rate over MLT, half of it day and half of it night. (A radial model that
-    takes 4 tau_0 of the dayside for the drift average itself wants coverage = 0.5.)
+    mlt=None: the drift average, coverage (B_w/B_0)^2 (1/tau_day + 1/tau_night), the mean of the rate over MLT; at an MLT twice
+    that of its own side.
     outside: "error", "nearest" or "extrapolate", for L and energy. Kp above 6 is extrapolated. Traced values are not
     checked: with "error" they are extrapolated. Raises ValueError as the module `ranges` does.
     """
@@ -86,10 +88,10 @@ def _loss(L, energy, kp, mlt):
     by_day = 1.0 / jnp.where(bins[0], day[0], jnp.where(bins[1], day[1], jnp.where(bins[2], day[2], day[3])))
     by_night = jnp.where(bins[0], 1.0 / night[0], jnp.where(bins[1], 1.0 / night[1], 0.0))
     if mlt is None:
-        loss = 0.5 * (by_day + by_night)
+        loss = by_day + by_night
     else:
         mlt = jnp.mod(mlt, 24.0)
-        loss = jnp.where((mlt >= 6.0) & (mlt < 18.0), by_day, by_night)
+        loss = 2.0 * jnp.where((mlt >= 6.0) & (mlt < 18.0), by_day, by_night)
     return chorus_power(kp) / _B0**2 * loss
 
 
@@ -99,7 +101,7 @@ class Gu2012(_Lifetime):
 
     Called with phi it knows day and night, called with (t, L) it is the drift average (mean of the rate over MLT).
     kp: a number, a `Series`, or a `function` of t alone. energy [MeV]: a number, an array, or a callable of (t, L).
-    coverage: part of all MLT with chorus, 1/4. log_tau: natural logarithm of a factor on the lifetime, default 0.
+    coverage: part of all MLT with chorus of each side, 1/4. log_tau: natural logarithm of a factor on the lifetime, default 0.
     outside (static): "error", "nearest", "extrapolate", for L and energy, see `chorus_rate`.
     Raises ValueError if kp is a number outside 0 to 9, L or energy is outside the range, or outside is unknown.
     """

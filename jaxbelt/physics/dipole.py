@@ -134,6 +134,7 @@ def mirror_latitude(alpha_eq):
 
     Solved to rounding, with the implicit derivative; the derivative at alpha_eq = 0 (lat = pi/2), infinite, is given as 0.
     """
+    check("alpha_eq", alpha_eq, 0.0, math.pi, "a pitch angle in radians, 0 to pi")
     alpha_eq = jnp.asarray(alpha_eq)
     return _mirror_latitude(alpha_eq * 1.0)
 
@@ -257,6 +258,8 @@ def mu_of_energy(energy, L, species="electron", planet: Planet = EARTH, y=1.0):
 
     Electron, 1 MeV, L = 4, 90 degrees: 405.84 MeV/G.
     """
+    check("energy", energy, 0.0, np.inf, "a kinetic energy [MeV] is at least 0")
+    check("L", L, 0.0, np.inf, "L is positive")
     energy, mc2 = jnp.asarray(energy), rest_energy(species)
     mu = energy * (energy + 2.0 * mc2) / (2.0 * mc2 * equatorial_field(L, planet))
     if _is_one(y):
@@ -277,6 +280,7 @@ def bounce_period(L, energy, alpha_eq=0.5 * math.pi, species="electron", planet:
 
     Relative error as T's. Electron, 1 MeV, L = 4, alpha_eq = 30, 60, 90 deg: 0.35957, 0.29137, 0.26784 s. Infinite at rest.
     """
+    check("alpha_eq", alpha_eq, 0.0, math.pi, "a pitch angle in radians, 0 to pi")
     return 4.0 * planet.r_e * jnp.asarray(L) * T(jnp.abs(jnp.sin(alpha_eq))) / speed(energy, species)
 
 

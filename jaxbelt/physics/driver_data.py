@@ -12,6 +12,7 @@ import datetime
 import difflib
 import re
 
+import jax
 import numpy as np
 
 from ..coefficients import Series
@@ -33,8 +34,10 @@ STANDARD = {
 def check_kp(name: str, kp) -> None:
     """Raise ValueError, naming the entry and its value, if concrete numbers in kp are missing or outside 0 to 9.
 
-    Series, functions and traced values pass unseen.
+    The values of a Series are looked at; functions and traced values pass unseen.
     """
+    if isinstance(kp, Series) and not isinstance(kp.values, jax.core.Tracer):
+        kp = np.asarray(kp.values)
     if not isinstance(kp, (int, float, np.ndarray, np.number)):
         return
     values = np.asarray(kp, dtype=np.float64)

@@ -126,7 +126,7 @@ class BeltLifetime(_Lifetime):
     lpp [R_E]: anything a coefficient can be; None is Plasmapause(kp=kp), Carpenter & Anderson with the last 24 h of kp.
     marks: set by the class (the jumps of that maximum; no leaf).
     With phi, day and night and MLT count; with (t, L) the rates are their means over MLT.
-    1 MeV, Kp = 2 (Lpp = 4.68): 5.77 d at L = 4, 12.9 d at L = 5 (at noon 3.19 and 6.45 d).
+    1 MeV, Kp = 2 (Lpp = 4.68): 5.77 d at L = 4, 6.45 d at L = 5 (at noon 3.19 and 3.23 d).
     Raises ValueError if kp is a number outside 0 to 9, or energy is missing where a table needs it.
     """
 

@@ -120,8 +120,9 @@ class LastClosedShell:
     """Last closed drift shell from Dst, a callable of (t, L, phi) -> Lmax [R_E], for ShadowingLifetime(l_max=...).
 
     dst [nT]: a number, a `Series` (step or linear), or a `function` of t alone. shift [R_E]: added to Lmax, default 0.
-    Formula, source and the least value are those of `last_closed_shell`. It holds for a whole drift shell: give it to a
-    radial model; with drift phase resolved, `Magnetopause` empties only the part that is outside.
+    Formula, source and the least value are those of `last_closed_shell`. It is about whole drift shells: right for a radial
+    model, and for MeV electrons resolved in drift phase, whose shells are nearly circles and which drift around within
+    minutes. `Magnetopause` empties only the local times that are outside.
     Raises ValueError naming a Dst that is missing or a fill.
     """
 

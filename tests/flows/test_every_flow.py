@@ -15,7 +15,7 @@ from compiling import plain_jit
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxbelt.coefficients import Series, Time
-from jaxbelt.flows import LineDiffusion, Mixing, Reaction, Rotation, Sheared, Transport
+from jaxbelt.flows import LineDiffusion, Mixing, MixingSeries, Reaction, Rotation, Sheared, Transport
 from jaxbelt.flows.tensor import TensorDiffusion
 from jaxbelt.flows.transport import rate as courant_rate
 from jaxbelt.flows.weights import fitted
@@ -125,20 +125,27 @@ def reaction(grid, rng, decades, constant=False):
     return Reaction(loss=loss, source=loss if constant else rates(rng, grid.shape, decades))
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=[], meta_fields=["grid"])
+@partial(jax.tree_util.register_dataclass, data_fields=[], meta_fields=["grid", "axis"])
 @dataclasses.dataclass(frozen=True)
 class Mean:
-    """Average over the last axis of a grid."""
+    """Average over an axis of a grid, the last one by default."""
 
     grid: Grid
+    axis: int = -1
 
     def __call__(self, f):
-        v = self.grid.volumes
-        return jnp.broadcast_to(jnp.sum(v * f, -1, keepdims=True) / jnp.sum(v, -1, keepdims=True), f.shape)
+        v, k = self.grid.volumes, self.axis
+        return jnp.broadcast_to(jnp.sum(v * f, k, keepdims=True) / jnp.sum(v, k, keepdims=True), f.shape)
 
 
 def mixing(grid, rng, decades, constant=False):
     return Mixing(project=Mean(grid), rate=rates(rng, row(grid, grid.names[-1]), decades))
+
+
+def mixing_series(grid, rng, decades, constant=False):
+    """Means along the last and along the first axis together; its terms are many where it is stiff, so it is not very."""
+    few = rates(rng, (2,), min(decades, 1.0))
+    return MixingSeries(projects=(Mean(grid), Mean(grid, 0)), rates=tuple(few), bound=200.0)
 
 
 def _stream(grid, axes, rng, decades, closed):
@@ -193,6 +200,7 @@ FLOWS = {
     "sheared": (sheared, ("mu x phi", "x phi", "phi mu x y"), True),
     "reaction": (reaction, ("x", "phi", "x phi", "mu x phi", "phi mu x y"), False),
     "mixing": (mixing, ("phi mu x y", "x", "phi", "x phi", "mu x phi"), True),
+    "mixing series": (mixing_series, ("mu x phi", "x phi"), True),
     "transport": (transport, ("x phi", "mu x phi", "phi mu x y"), False),
     "closed transport": (partial(transport, closed=True), ("phi mu x y", "x phi"), True),
     "tensor": (tensor, ("x phi", "mu x phi", "phi mu x y"), True),
