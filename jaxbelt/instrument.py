@@ -219,6 +219,10 @@ class Observation:
     epoch: str | None = dataclasses.field(default=None, metadata={"static": True})
     psd_unit: str = dataclasses.field(default="1", metadata={"static": True})
 
+    def __repr__(self):
+        """One line; printing an observation should not print its arrays."""
+        return f"Observation({self.orbit.n} samples, {len(self.labels)} channels)"
+
     @property
     def t(self) -> np.ndarray:
         """Seconds after the epoch."""

@@ -68,6 +68,11 @@ class Run:
     drivers: dict
     planned: np.ndarray
 
+    def __repr__(self):
+        """One line; printing a run should not print its arrays."""
+        axes = ", ".join(f"{a.name} {a.n}" for a in self.grid.axes)
+        return f"Run({str(self.path)!r}, {self.status}, {self.t.size} of {self.planned.size} times, {axes})"
+
     @property
     def complete(self) -> bool:
         return self.status == "complete"

@@ -97,6 +97,11 @@ class Solution:
     result: Any
     problem: Problem
 
+    def __repr__(self):
+        """One line; printing a solution should not print its arrays."""
+        axes = ", ".join(f"{a.name} {a.n}" for a in self.grid.axes)
+        return f"Solution({self.problem.equation}, {jnp.shape(self.t)[0]} times, {axes})"
+
     @property
     def grid(self) -> Grid:
         return self.problem.grid

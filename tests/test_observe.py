@@ -291,6 +291,7 @@ def test_a_loaded_run_and_its_dataset(tmp_path):
     channels = [Channel(pitch_angle=90.0), Channel()]
     a, b = (observe(s, orbit, channels, mu=800.0) for s in (sol, run))
     assert np.allclose(a.flux, b.flux, rtol=1e-13) and np.allclose(a.psd, b.psd, rtol=1e-13)
+    assert all(len(repr(x)) < 200 and "\n" not in repr(x) for x in (a, run, sol))
     data = a.to_xarray()
     assert data.flux.dims == ("channel", "time") and np.array_equal(data.time, dates) and float(data.mu) == 800.0
     assert list(data.flux_units.values) == ["relative", "relative"]                  # f has the unit 1
