@@ -237,14 +237,21 @@ def _kinetic(H, mu, psi, of, t):
     kinetic = H - of.e * of.mean(t, psi)[0]
     least = mu * at.B
     excess = (kinetic - least) / least
+    floor = -1e-5 if excess.dtype == jnp.float32 else -1e-9       # rounding of a particle that stays at the equator
     if not isinstance(excess, jax.core.Tracer):
-        values = np.asarray(excess)
-        bad = ~(values >= (-1e-5 if values.dtype == np.float32 else -1e-9))
+        bad = ~(np.asarray(excess) >= floor)
         if bad.any():
             has, needs = (float(np.asarray(v)[bad].ravel()[0]) for v in (kinetic, least))
             raise ValueError(f"guiding center energy: a kinetic energy of {has:g} is below mu B = {needs:g} at the equator of "
                              "the field line, which no particle of this mu can have")
-    return jnp.maximum(kinetic, least), jnp.maximum(excess, 0.0)
+    # as it is within rounding of 0, where everything but the mirror point is smooth: so are the derivatives there
+    return jnp.where(excess < floor, least, kinetic), jnp.where(excess < floor, 0.0, excess)
+
+
+def _root(w):
+    """sqrt(w), 0 with derivative 0 where w <= 0."""
+    some = w > 0.0
+    return jnp.where(some, jnp.sqrt(jnp.where(some, w, 1.0)), 0.0)
 
 
 class _Quarter:
@@ -273,11 +280,11 @@ def mirror_point(H, mu, psi, of: GuidingCenter = UNIT, t=0.0) -> Point:
     """Where a particle of energy H and moment mu turns on the field line psi, mu B = H - e phi(psi): the mirror point with
     l > 0 (the other is its image). It may lie inside the planet; see `is_trapped`.
 
-    Raises ValueError if H is less than the particle has at rest along B at the equator (traced: taken as that).
+    Raises ValueError if H is less than the particle has at rest along B at the equator (traced: taken as that). The derivative
+    of the mirror point where it is the equator, infinite, is given as 0.
     """
     w, x = _mirror(_kinetic(H, mu, psi, of, t)[1])
-    some = w > 0.0
-    return Point(jnp.where(some, jnp.sqrt(jnp.where(some, w, 1.0)), 0.0), x, jnp.broadcast_to(jnp.asarray(psi), x.shape))
+    return Point(_root(w), x, jnp.broadcast_to(jnp.asarray(psi), x.shape))
 
 
 def is_trapped(H, mu, psi, of: GuidingCenter = UNIT, t=0.0):
@@ -322,8 +329,7 @@ def bounce_average(values, H, mu, psi, of: GuidingCenter = UNIT, t=0.0):
     """Time average over a bounce of values(chi, p): elementwise, called with arrays of one more (last) axis."""
     kinetic, excess = _kinetic(H, mu, psi, of, t)
     at = _Quarter(kinetic, excess, psi, of.m)
-    some = at.w_m > 0.0
-    s_m = jnp.where(some, jnp.sqrt(jnp.where(some, at.w_m, 1.0)), 0.0)
+    s_m = _root(at.w_m)
     s = s_m * jnp.asarray(_SIN, s_m.dtype)
     here = Point(s, at.x, jnp.broadcast_to(jnp.asarray(psi), kinetic.shape)[..., None])
     p = at.speed[..., None] * s_m * jnp.sqrt(at.cos2 * at.h) / here.B
