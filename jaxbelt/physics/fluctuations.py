@@ -101,10 +101,7 @@ def alpha_of_ratio(ratio):
 
 
 def alpha_of_fluctuations(omega_b, omega_f, length, size, anisotropy=1.0):
-    """alpha (18) of the frequencies of bounce motion and fluctuations, the orbit's length, the domain's size and
-    a^2 = T_perp/T_par: `alpha_of_ratio(decay_ratio(...))`.
-
-    omega_b/omega_f -> 0 (fast fluctuations) gives 0, -> infinity (slow ones) 1/2.
+    """alpha (18), `alpha_of_ratio(decay_ratio(...))`: 0 where omega_b/omega_f -> 0 (fast fluctuations), 1/2 where it -> infinity.
     """
     return alpha_of_ratio(decay_ratio(omega_b, omega_f, length, size, anisotropy))
 
@@ -148,11 +145,19 @@ def alpha_of_pulse(pulse: Callable, tau, D_perp, *, panels: int = 32, nodes: int
 
 def _along(noise, x):
     """(b . grad) b of b = noise(x), summed over the Wiener processes."""
-    b = noise(x)
+    def of(z):
+        b = jnp.asarray(noise(z), z.dtype)
+        return b if b.ndim > z.ndim else jnp.broadcast_to(b, z.shape)
+
+    b = of(x)
     if b.ndim == x.ndim:
-        return b, jax.jvp(noise, (x,), (b,))[1]
+        return b, jax.jvp(of, (x,), (b,))[1]
     columns = range(b.shape[-1])
-    return b, sum(jax.jvp(lambda z, k=k: noise(z)[..., k], (x,), (b[..., k],))[1] for k in columns)
+    return b, sum(jax.jvp(lambda z, k=k: of(z)[..., k], (x,), (b[..., k],))[1] for k in columns)
+
+
+def _float(x):
+    return jnp.asarray(x, jnp.result_type(x, float))
 
 
 def interpretation_drift(noise: Callable, x, alpha, target=0.5):
@@ -165,7 +170,7 @@ def interpretation_drift(noise: Callable, x, alpha, target=0.5):
     """
     _check_alpha(alpha)
     _check("target", target, "it is where in a step the noise is read, 0 (Ito) to 1 (1/2 Stratonovich)", high=1.0)
-    x = jnp.asarray(x)
+    x = _float(x)
     return (alpha - jnp.asarray(target)) * _along(noise, x)[1]
 
 
@@ -180,9 +185,9 @@ def displacement_drift(noise: Callable, size: Callable, x, alpha):
     Raises ValueError if alpha lies outside [0, 1].
     """
     _check_alpha(alpha)
-    x = jnp.asarray(x)
+    x = _float(x)
     b, bent = _along(noise, x)
-    value, change = jax.jvp(size, (x,), (b,))
+    value, change = jax.jvp(lambda z: jnp.asarray(size(z), z.dtype), (x,), (b,))
     some = value != 0.0
     growth = jnp.where(some, change / jnp.where(some, value, 1.0), 0.0)
     return (0.5 - jnp.asarray(alpha)) * (bent - b * (growth if growth.ndim == b.ndim else growth[..., None]))
