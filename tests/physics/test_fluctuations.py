@@ -281,7 +281,8 @@ def test_walk_is_differentiable():
     flat = np.asarray(flat)
     slope = np.asarray(jax.flatten_util.ravel_pytree(both(*at)[1])[0])
     for k in range(7):                                                       # strengths, mass, charge, alpha, the first x
-        shifted = [float(both(*unravel(jnp.asarray(flat + h * (np.arange(flat.size) == k))))[0]) for h in (-2e-4, -1e-4, 1e-4, 2e-4)]
+        unit = np.arange(flat.size) == k
+        shifted = [float(both(*unravel(jnp.asarray(flat + h * unit)))[0]) for h in (-2e-4, -1e-4, 1e-4, 2e-4)]
         central = (8 * (shifted[2] - shifted[1]) - (shifted[3] - shifted[0])) / 12e-4
         assert abs(central - slope[k]) < 1e-8 * np.max(np.abs(slope)) and slope[k] != 0.0
 
