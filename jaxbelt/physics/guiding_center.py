@@ -363,8 +363,9 @@ def bounce_action_rate(chi, p, theta, psi, mu, of: GuidingCenter = UNIT, t=0.0):
 @dataclasses.dataclass(frozen=True)
 class Orbit:
     """What `orbit` returns. t: times (n,); chi, p, theta, psi: (n, ...), theta not wrapped; lost: (n, ...), True once the
-    particle has met the planet, where it stays at its last place above the surface; residual: the largest change that the last
-    iteration of any step made to the state (rounding where the step is small enough)."""
+    particle has met the planet (or its step is so long that it would leap through it), from when it stays at its last place
+    above the surface; residual: the largest change that the last iteration of any step made to the state (rounding where the
+    step is small enough)."""
 
     t: jax.Array
     chi: jax.Array
@@ -403,20 +404,28 @@ def orbit(state, mu, dt, steps: int, of: GuidingCenter = UNIT, t=0.0, every: int
     def slopes(y, now):
         return jnp.stack(_rates(*y, mu, of, now)).astype(dtype)
 
+    def stages_of(y, rates):
+        """The two stages, and whether they are sane: a step that would leap through the planet is not followed there, where
+        iterates overflow (outside the planet |chi| <= 1)."""
+        trial = jnp.stack([y + dt * (row[0] * rates[0] + row[1] * rates[1]) for row in _A])
+        chi, p, psi = trial[:, 0], trial[:, 1], trial[:, 3]
+        sane = jnp.all((jnp.abs(chi) < 16.0) & (jnp.abs(p) < 1e12) & (psi > 0.0) & (psi < 4.0), axis=0)
+        return jnp.where(sane, trial, y), sane
+
     def step(carry, k):
         y, lost, worst = carry
         now = t + dt * k
 
         def sweep(_, known):
-            rates, _ = known
-            stages = [y + dt * (row[0] * rates[0] + row[1] * rates[1]) for row in _A]
-            return jnp.stack([slopes(stage, now + c * dt) for stage, c in zip(stages, _C)]), rates
+            stages, _ = stages_of(y, known[0])
+            return jnp.stack([slopes(stage, now + c * dt) for stage, c in zip(stages, _C)]), known[0]
 
         first = slopes(y, now)
         rates, before = jax.lax.fori_loop(0, iterations, sweep, (jnp.stack([first, first]),) * 2)
         new = y + 0.5 * dt * (rates[0] + rates[1])
-        above = (new[3] > 0.0) & (from_potential(new[0], jnp.where(new[3] > 0.0, new[3], 0.5), outside="extrapolate").r >= 1.0)
-        lost = lost | ~above
+        sane = stages_of(y, before)[1] & (jnp.abs(new[0]) < 16.0) & (new[3] > 0.0)
+        place = jnp.where(sane, new, y)
+        lost = lost | ~sane | (from_potential(place[0], place[3], outside="extrapolate").r < 1.0)
         change = jnp.max(jnp.where(lost, 0.0, jnp.abs(dt * (rates - before))))
         return (jnp.where(lost, y, new), lost, jnp.maximum(worst, change)), None
 
