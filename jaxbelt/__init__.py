@@ -31,7 +31,8 @@ _MODULES = {
     "plot": "plot",
     "chorus": "physics.chorus", "contours": "physics.contours", "dipole": "physics.dipole", "drift": "physics.drift",
     "drift_average": "physics.drift_average", "drivers": "physics.drivers", "electric": "physics.electric",
-    "euler": "physics.euler", "hiss": "physics.hiss", "invariants": "physics.invariants", "losses": "physics.losses",
+    "euler": "physics.euler", "field_lines": "physics.field_lines", "fluctuations": "physics.fluctuations",
+    "guiding_center": "physics.guiding_center", "hiss": "physics.hiss", "invariants": "physics.invariants", "losses": "physics.losses",
     "magnetopause": "physics.magnetopause", "mixing": "physics.mixing", "plasmapause": "physics.plasmapause",
     "radial_diffusion": "physics.radial_diffusion",
 }

@@ -327,7 +327,8 @@ def read_cdf(path, flux: str = "FEDU", energy: str = "HOPE_ENERGY_Ele", pitch_an
     "MeV"; None: from the variables' UNITS. Fill values (FILLVAL, not finite, beyond 1e30) are marked not valid; zeros stay.
 
     Raises FileNotFoundError; ImportError without cdflib; ValueError, one line, for a file that is no CDF, a variable it does not
-    have (with those it has), arrays that do not fit, units that are not recognised.
+    have (with those it has), an energy or epoch that is not the flux's own, arrays that do not fit,
+    units that are not recognised.
     """
     path = Path(path)
     if not path.is_file():
@@ -378,5 +379,10 @@ def read_cdf(path, flux: str = "FEDU", energy: str = "HOPE_ENERGY_Ele", pitch_an
     quantity, per = _quantity(flux, _units(flux, notes[flux]), quantity, per)
     if not valid.any():
         raise ValueError(f"{path.name}: {flux!r} holds nothing but fill values")
+    said = {notes[flux].get(f"DEPEND_{k}") for k in range(3)} & set(there)
+    for argument, name in (("energy", energy), ("epoch", epoch)):
+        if len(said) == 3 and name not in said:
+            raise ValueError(f"{path.name}: {flux!r} depends on {', '.join(sorted(said))}, not on {name!r} ({argument}=); "
+                             "name its own variables (and the species)")
     return TimeSeries(times, energies, walls, np.where(valid, value, np.nan), valid, quantity=quantity, per=per, species=species,
                       label=f"{path.name} {flux}")

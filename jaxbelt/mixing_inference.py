@@ -164,6 +164,11 @@ def infer_mixing(dist: Distribution, *, h=None, relative: float | None = None, k
     With h a number it is pure (jit, vmap, grad); a search of h runs on the host. Raises ValueError for h <= 0, no errors, too
     few data, and where no trapped bin can be used.
     """
+    if not isinstance(dist, Distribution):
+        raise ValueError(f"infer_mixing: needs a Distribution, got {type(dist).__name__}; a TimeSeries gives one by .mean() or "
+                         ".record(k), arrays by distributions.distribution(...)")
+    if _concrete(dist.f, dist.valid) and not np.any(np.asarray(dist.valid) & (np.asarray(dist.f) > 0)):
+        raise ValueError("infer_mixing: every bin is masked or 0; there is nothing to infer from")
     if dist.sigma is None and relative is None:
         raise ValueError("infer_mixing: the distribution has no standard errors; give relative= (0.2 for 20 %) or a sigma")
     if relative is not None and _concrete(relative) and not relative > 0:
@@ -248,11 +253,11 @@ def _search(fit, error, relative, low, high, points, u, xi_edges, unit, knots):
         many = _profile(sigma=error, h=jnp.asarray(grid), used=used, relative=relative, **fit.keywords)
         return grid, used, {k: np.asarray(v) for k, v in many.items()}
 
-    if relative:                             # errors of the best model, then kept: chi^2 of different h must be comparable
-        grid, _, many = scan(low, high, error, True)
-        error = jnp.asarray(many["sigma"][np.argmin(many["chi2"])])
-    a, b = low, high
+    a, b, fraction = low, high, error
     for last in (False, False, False, True):
+        if relative:                         # errors of the round's best model, then kept: chi^2 of its h must be comparable
+            _, _, many = scan(a, b, fraction, True)
+            error = jnp.asarray(many["sigma"][np.argmin(many["chi2"])])
         grid, used, many = scan(a, b, error, False)
         rise = many["chi2"] - many["chi2"].min()
         near = np.flatnonzero(rise < 16.0)

@@ -21,7 +21,8 @@ def spectrum(run, n: int = 6):
         top.loglog(v, g, color=color, lw=1.5, label=_when(run, run.t[i]))
         middle = np.sqrt(v[1:] * v[:-1])
         low.semilogx(middle, -np.ma.diff(np.ma.log(g)) / np.diff(np.log(v)), color=color, lw=1.2)
-    top.set(ylabel=_label(run), ylim=(1e-16 * peak, 3 * peak), xlim=run.grid["v"].faces[[0, -1]])
+    label = _label(run).replace("f(v, xi)", "g(v), mean over xi")
+    top.set(ylabel=label, ylim=(1e-16 * peak, 3 * peak), xlim=run.grid["v"].faces[[0, -1]])
     top.legend(fontsize=8, framealpha=0.9)
     low.axhline(3.0, color="0.35", lw=0.6, ls=":")
     low.text(0.99, 3.1, "3: constant flux", transform=low.get_yaxis_transform(), ha="right", fontsize=7.5, color="0.35")
@@ -54,9 +55,11 @@ def moments(run):
         ax.plot(x, y / y[0], lw=1.6, label=label)
     rate = run.attrs.get("diffusion_rate_per_s")
     if rate is not None:
-        growth = np.exp(10.0 * float(rate) * run.t)
+        fine = np.linspace(run.t[0], run.t[-1], 400)
+        growth = np.exp(10.0 * float(rate) * (fine - fine[0]))
         keep = growth < 1.3 * np.max(energy / energy[0])
-        ax.plot(x[keep], growth[keep], color="0.35", lw=0.9, ls="--", label="exp(10 $\\nu_\\parallel G\\,t$): no source, no loss")
+        ax.plot((_abscissa(run, fine) if run.epoch is not None else fine)[keep], growth[keep], color="0.35", lw=0.9, ls="--",
+                label="velocity diffusion alone, exp(10 $\\nu_\\parallel G\\,t$)")
     if np.max(energy / energy[0]) > 30:
         ax.set_yscale("log")
     ax.set(ylabel="relative to the start", xlabel="UTC" if run.epoch is not None else "t [s]")
@@ -69,7 +72,7 @@ def moments(run):
 def _when(run, t) -> str:
     from jaxbelt.plot import _moment
 
-    return _moment(run, t) if run.epoch is not None or t > 600 else f"{t:g} s"
+    return _moment(run, t) if run.epoch is not None or run.t[-1] > 7200 else f"{t:g} s"
 
 
 def distribution(run, n: int = 4):

@@ -42,7 +42,7 @@ _MESSAGES = {
     Result.not_finite: "f became NaN or infinite",
     Result.tensor_outside_plan: "the diffusion tensor needs offsets that the problem was not planned for: "
                                 "rebuild the problem with these parameters",
-    Result.substeps_exceeded: "the drift is faster than the problem was planned for: "
+    Result.substeps_exceeded: "the drift (or a rate of mixing) is faster than the problem was planned for: "
                               "rebuild the problem with these parameters, or lower dt",
 }
 

@@ -44,7 +44,7 @@ def test_the_shipped_case_becomes_a_power_law():
     ('rate = "1 1/s"\nsource = { v = 20.0, strength = 1.0 }', "", "parameters.source.v = 20.0: must lie inside the grid"),
     ('rate = "1 1/s"', "inner = { power_law = 3.0 }", "inner: a power law v.* rises away"),
     ('rate = "1 1/s"', "outer = { power_law = 3.0, value = 1.0 }", "boundary.outer = .*give one of"),
-    ('rate = "1 1/s"', 'outer = "open"', "boundary.outer = .*is not one of the choices"),
+    ('rate = "1 1/s"', 'outer = "open"', "boundary.outer = .*must be .no flux., a number"),
 ])
 def test_mistakes_are_named(parameters, boundary, words):
     with pytest.raises(InputError, match=words) as caught:

@@ -153,6 +153,7 @@ def build(text: str, overrides=(), folder=Path("."), name: str = "case") -> Case
     with section("case"):
         built = builder.build(config, frame)
     _check_style(output, style, built.problem.grid, duration)
+    notes = (*notes, *_undrawable(pictures if "pictures" in output else (), built.problem.grid))
     notes = (*notes, *built.notes)
     attrs = {"title": name, "long_title": case.text("title", name), "notes": "; ".join(notes), "toml": text,
              "overrides": json.dumps(list(overrides)), "toml_folder": str(folder), "pictures": json.dumps(list(pictures)),
@@ -160,6 +161,14 @@ def build(text: str, overrides=(), folder=Path("."), name: str = "case") -> Case
     return Case(name=name, title=case.text("title", name), notes=notes, problem=built.problem, f0=built.f0, t=t, dt=dt,
                 chunk=chunk, precision=precision, pictures=tuple(pictures), attrs=attrs | built.attrs, f_attrs=built.f_attrs,
                 drivers=built.drivers)
+
+
+def _undrawable(pictures, grid) -> list[str]:
+    """A note for every picture asked for that needs axes the run does not have."""
+    from jaxbelt.plot import PICTURES as DRAWN
+
+    missing = {p: set(DRAWN[p][1]) - set(grid.names) for p in pictures}
+    return [f'picture "{p}" is left out: it needs the axes {", ".join(DRAWN[p][1])}' for p, axes in missing.items() if axes]
 
 
 def _check_style(output: Table, style: dict, grid, duration: float) -> None:

@@ -70,7 +70,9 @@ def _source(table: Table, grid) -> np.ndarray:
 def _wall(walls: Table, key: str, velocity):
     given = walls.get(key, "no flux")
     if isinstance(given, str):
-        return walls.choice(key, ("no flux",), "no flux")
+        if given != "no flux":
+            raise walls.error(key, 'must be "no flux", a number (g outside), { power_law = 3.0 } or { flux = 0.1 }')
+        return given
     if not isinstance(given, dict):
         return walls.number(key, low=0.0)
     table = walls.table(key, _WALL)
@@ -78,7 +80,10 @@ def _wall(walls: Table, key: str, velocity):
         raise walls.error(key, "give one of power_law, flux, value")
     if "power_law" in table:
         return velocity.PowerLaw(exponent=table.number("power_law"))
-    return velocity.Flux(value=table.number("flux", low=0.0)) if "flux" in table else table.number("value", low=0.0)
+    # particles a second, as for the source
+    if "flux" in table:
+        return velocity.Flux(value=table.number("flux", low=0.0) / (4.0 * math.pi))
+    return table.number("value", low=0.0)
 
 
 def initial(table: Table, v) -> np.ndarray:

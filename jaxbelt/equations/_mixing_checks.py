@@ -12,6 +12,7 @@ from jaxbelt.coefficients import Series, evaluate, jumps
 __all__ = ["bound_of_step", "check_rates", "rate_bound"]
 
 _UNKNOWN = 8.0
+_ROOM = 1.25               # so that a rate may be varied a little without a new plan
 
 
 def _values(coefficient):
@@ -44,12 +45,25 @@ def check_rates(parameters, names):
             raise ValueError(f"{name}: must be a rate, at least 0 and finite, got {values[bad].ravel()[0]:g}")
 
 
+def _sampled(rate):
+    """Values of a function of time, half as large again, over many decades of t; None where it is traced."""
+    if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(rate)):
+        return None
+    moments = np.concatenate([[0.0], jumps(rate), np.geomspace(1e-3, 1e6, 64)])
+    with jax.ensure_compile_time_eval():
+        values = np.asarray([float(evaluate(rate, t)) for t in moments])
+    values = values[np.isfinite(values)]                       # it may be meant for the run's own times alone
+    return 1.5 * values if values.size else None
+
+
 def rate_bound(*rates):
-    """An upper bound of the sum of the rates, or None if unknown."""
+    """An upper bound of the sum of the rates (a guess for functions of time), or None if unknown."""
     total = 0.0
     for rate in rates:
         if rate is not None:
             values = _values(rate)
+            if values is None:
+                values = _sampled(rate)
             if values is None:
                 return None
             total += float(np.max(values))
@@ -63,4 +77,4 @@ def _rounded(x):
 
 def bound_of_step(rate, dt_max):
     """The static bound on (sum of rates) dt that a step may need; `_UNKNOWN` where it cannot be known."""
-    return _UNKNOWN if rate is None or dt_max is None else _rounded(rate * dt_max)
+    return _UNKNOWN if rate is None or dt_max is None else _rounded(_ROOM * rate * dt_max)

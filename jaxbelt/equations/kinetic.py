@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from jaxbelt.coefficients import evaluate, is_steady, parameters
@@ -57,6 +58,8 @@ def problem(grid, parameters, *, split=None, epoch=None):
     """The problem to solve. split: whether Lorentz scattering is a flow of its own; None: where the joint exponential would need
     more than 2000 terms a step.
 
+    Build it with numbers; inside jit and grad use `replace(parameters=...)`. Rates traced when it is built are planned for
+    sum of rates times step <= 8, and rates beyond a plan give NaN and `Result.substeps_exceeded`.
     Raises ValueError, naming the entry, for a negative rate, no rate at all, or a grid of another kind.
     """
     if not isinstance(grid, Cells):
@@ -78,6 +81,9 @@ def flows(problem, t, dt):
     rates = [p.nu_par, p.nu_xi]
     if p.nu_L is not None:
         most = lorentz_operator(grid)[1]
+        if split is None and lorentz is None and any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(p.nu_L)):
+            raise ValueError("nu_L: is traced, so that how to advance it cannot be chosen; build the problem with numbers and "
+                             "use problem.replace(parameters=...), or give split=True")
         if split is None:
             split = lorentz is None or problem.dt_max is None or lorentz * most * problem.dt_max > _MOST
         if not split:

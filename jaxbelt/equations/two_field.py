@@ -57,7 +57,8 @@ def grid(v=(0.05, 50.0), cells=512) -> Grid:
 
 
 def problem(grid, parameters, *, epoch=None):
-    """The problem to solve; walls in v are closed.
+    """The problem to solve; walls in v are closed. Build it with numbers; inside jit and grad use `replace(parameters=...)`:
+    rates traced when it is built are planned for (nu_par + nu_xi) dt <= 8, and rates beyond a plan give NaN, no wrong number.
 
     Raises ValueError, naming the entry, for a negative rate, h that is not positive or so large that (1+h) E does not fit on the
     grid, and where not exactly one of h and weights is given.

@@ -63,7 +63,7 @@ class PowerLaw:
 class Flux:
     """A wall through which content comes in at a given rate, value >= 0 [content/time]: a number, a `Series`, a function of t.
 
-    3 c A of it feeds g = A v^-3 at the diffusion rate c = nu_par G. 0 is "no flux".
+    Content is number density over 4 pi. 3 c A of it feeds g = A v^-3 at the diffusion rate c = nu_par G. 0 is "no flux".
     """
 
     value: Any
@@ -82,7 +82,9 @@ class Units:
 
     @staticmethod
     def of_energy(energy, t0=1.0, n0=1.0, mass=ELECTRON_MASS) -> Units:
-        """v0 of a particle of `energy` [eV] (non-relativistic)."""
+        """v0 of a particle of `energy` [eV] (non-relativistic). Raises ValueError if energy is not positive."""
+        if not energy > 0:
+            raise ValueError(f"energy: must be positive [eV], got {energy:g}")
         return Units(v0=math.sqrt(2.0 * energy * ELEMENTARY_CHARGE / mass), t0=t0, n0=n0)
 
     def velocity(self, v):
@@ -131,6 +133,8 @@ def problem(grid, parameters, *, inner="no flux", outer="no flux", epoch=None):
     Raises ValueError, naming the entry, where rates are negative, h is not positive, neither (nu_par, nu_xi, h) nor rate is
     given, a source or lifetime cannot be, or a power law at a wall would bring particles in.
     """
+    if grid.names != ("v",) or grid["v"].is_nodes:
+        raise ValueError(f"grid: needs the one axis v of velocity.grid, got {', '.join(grid.names)}")
     given = [name for name in ("nu_par", "nu_xi", "h") if getattr(parameters, name) is not None]
     if (parameters.rate is None) != (len(given) == 3) or (parameters.rate is not None and given):
         raise ValueError("parameters: give nu_par, nu_xi and h, or rate (= nu_par G) alone; got "
@@ -179,14 +183,17 @@ def _check(made):
                                      f"{name}: needs a number, a Series or a function of t, got an array of shape {value.shape}")
                 bad = ~(np.asarray(value) > 0 if name in ("h", "lifetime") else np.asarray(value) >= 0)
                 if name == "source":
-                    bad = np.isnan(np.asarray(value))
+                    bad = ~np.isfinite(np.asarray(value))
+                elif name != "lifetime":
+                    bad |= ~np.isfinite(np.asarray(value))
                 if np.any(bad):
-                    need = {"h": "positive (h = B_T/B_0 - 1)", "lifetime": "positive", "source": "finite"}.get(name, "at least 0")
+                    need = {"h": "positive and finite (h = B_T/B_0 - 1)", "lifetime": "positive",
+                            "source": "finite"}.get(name, "at least 0 and finite")
                     raise ValueError(f"{name}: must be {need}, got {np.asarray(value)[bad].ravel()[0]:g}")
             for name, value in made.boundary.items():
                 value = np.asarray(evaluate(value, t))
-                if value.shape != () or np.isnan(value):
-                    raise ValueError(f"{name}: needs one finite number, a Series or a function of t, got {value}")
+                if value.shape != () or not np.isfinite(value) or value < 0:
+                    raise ValueError(f"{name}: needs one finite number of at least 0, a Series or a function of t, got {value}")
     if all(np.all(np.asarray(evaluate(x, moments[0])) == 0) for x in (made.parameters.nu_par, made.parameters.nu_xi)
            if x is not None) and made.parameters.rate is None:
         raise ValueError("nu_par, nu_xi: both are 0, so nothing is mixed; give at least one of them")
@@ -216,18 +223,20 @@ def flows(problem, t, dt):
     base[0] *= {"value": 1.0 + math.exp(1.5 * step), "power": -math.expm1(s_low * step)}.get(low, 0.0)
     base[-1] *= {"value": 1.0 + math.exp(-1.5 * step), "power": -math.expm1(-s_high * step)}.get(high, 0.0)
     source = None if p.source is None else evaluate(p.source, t, axis.centers)
-    for name, kind, cell in (("inner", low, 0), ("outer", high, -1)):
-        if kind == "flux":
-            source = jnp.zeros(axis.n) if source is None else jnp.broadcast_to(source, (axis.n,))
-            source = source.at[cell].add(evaluate(problem.boundary[name], t) / axis.measure[cell])
     loss = None
     if p.lifetime is not None:
         tau = evaluate(p.lifetime, t, axis.centers)
         loss = jnp.where(jnp.isfinite(tau), 1.0 / jnp.where(jnp.isfinite(tau), tau, 1.0), 0.0)
-    values = [problem.boundary[name] if kind == "value" else None for name, kind in (("inner", low), ("outer", high))]
-    flux = [problem.boundary.get(name) for name, kind in (("inner", low), ("outer", high)) if kind == "flux"]
-    return [LineDiffusion(axis="v", up=c * base, loss=loss, source=source, lower=values[0], upper=values[1],
-                          steady=is_steady(*made, p.source, p.lifetime, *flux))]
+    up, down = c * base, None
+    if "flux" in (low, high):                                  # a wall that lets in its value times one, and nothing out
+        down = up
+        if low == "flux":
+            up, down = up.at[0].set(1.0), down.at[0].set(0.0)
+        if high == "flux":
+            up, down = up.at[-1].set(0.0), down.at[-1].set(1.0)
+    values = [problem.boundary.get(name) for name in ("inner", "outer")]
+    return [LineDiffusion(axis="v", up=up, down=down, loss=loss, source=source, lower=values[0], upper=values[1],
+                          steady=is_steady(*made, p.source, p.lifetime))]
 
 
 def moment(grid, g, power=2.0):

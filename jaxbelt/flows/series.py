@@ -40,8 +40,8 @@ class MixingSeries(Flow):
     fields that feed each other nu_xi g + nu_par p. Truncation is made up for by dividing by the sum of the weights.
 
     projects: tuple of callable pytrees f -> P f, positive. rates [1/s] >= 0: a tuple of scalars. bound (static): what x may be
-    at most; it sets the number of terms. A traced x beyond it is a fault. exchange (static): a name for the budget, where the
-    content of the grid is no invariant (its axes hold different fields); None where the maps keep content.
+    at most; it sets the number of terms. A traced x beyond it is a fault, and f becomes NaN. exchange (static): a name for the
+    budget, where the content of the grid is no invariant (its axes hold different fields); None where the maps keep content.
     """
 
     projects: tuple[Callable, ...] = ()
@@ -80,9 +80,10 @@ class MixingSeries(Flow):
             return new, None
 
         new = piece(f, None)[0] if pieces == 1 else lax.scan(piece, f, None, length=pieces)[0]
-        # rounding of the bound itself is no fault
-        fault = jnp.where(x * pieces > self.bound * (1 + 1e3 * np.finfo(f.dtype).eps), _EXCEEDED, 0).astype(jnp.int32)
-        budget = {"fault": fault}
+        # rounding of the bound itself is no fault; beyond it the series is too short, and a wrong number must not pass for one
+        beyond = x * pieces > self.bound * (1 + 1e3 * np.finfo(f.dtype).eps)
+        new = jnp.where(beyond, jnp.nan, new)
+        budget = {"fault": jnp.where(beyond, _EXCEEDED, 0).astype(jnp.int32)}
         if self.exchange is not None:
             budget[self.exchange] = grid.content(new - f)
         return new, budget

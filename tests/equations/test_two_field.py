@@ -236,3 +236,11 @@ def test_bad_input_is_named():
         tf.grid((0.0, 1.0))
     with pytest.raises(ValueError, match="only the Krook model"):
         tf.reduced(kn.problem(cells, kn.Parameters(nu_par=1.0, nu_L=0.1)))
+
+
+def test_rates_beyond_the_plan_are_not_a_wrong_number():
+    problem = tf.problem(tf.grid((0.1, 10.0), 24), tf.Parameters(nu_par=1.0, nu_xi=0.3, h=0.5))
+    z = tf.start(problem, np.exp(-problem.grid["v"].centers ** 2))
+    faster = problem.replace(parameters=problem.parameters.replace(nu_par=jnp.asarray(40.0)))
+    sol = jb.solve(faster, z, t=[0.0, 1.0], dt=1.0)
+    assert int(sol.result) == 3 and np.all(np.isnan(sol.f[-1])) and "mixing" in sol.message

@@ -73,6 +73,7 @@ def test_constant_flux_is_steady():
         sol = jb.solve(velocity.problem(grid, prm, **walls), v**-3, t=[0.0, 1e3, 1e6], dt=1e5)
         assert np.max(np.abs(np.asarray(sol.f) * v**3 - 1)) < 1e-12
         assert float(sol.budget["v.upper"][-1]) == pytest.approx(-3 * c * 1e6, rel=1e-10)
+        assert float(sol.budget["v.lower"][-1]) == pytest.approx(3 * c * 1e6, rel=1e-10)
 
 
 @pytest.mark.parametrize("s", [-2.0, 1.0, 4.0, 5.0])
@@ -155,7 +156,7 @@ def test_units_there_and_back():
 
 @pytest.mark.parametrize("change, words", [
     ({"h": 0.0}, "h: must be positive .*got 0"), ({"h": -1.0}, "h: must be positive"), ({"nu_par": -1.0}, "nu_par: must be at"),
-    ({"nu_xi": np.nan}, "nu_xi: must be at least 0, got nan"), ({"rate": 1.0}, "give nu_par, nu_xi and h, or rate"),
+    ({"nu_xi": np.nan}, "nu_xi: must be at least 0 and finite, got nan"), ({"rate": 1.0}, "give nu_par, nu_xi and h, or rate"),
     ({"h": None}, "give nu_par, nu_xi and h"), ({"lifetime": 0.0}, "lifetime: must be positive"),
     ({"source": np.zeros(7)}, r"source: an array of shape \(7,\)"), ({"nu_par": 0.0, "nu_xi": 0.0}, "both are 0"),
 ])
