@@ -32,7 +32,8 @@ _MODULES = {
     "chorus": "physics.chorus", "contours": "physics.contours", "dipole": "physics.dipole", "drift": "physics.drift",
     "drift_average": "physics.drift_average", "drivers": "physics.drivers", "electric": "physics.electric",
     "euler": "physics.euler", "field_lines": "physics.field_lines", "fluctuations": "physics.fluctuations",
-    "guiding_center": "physics.guiding_center", "hiss": "physics.hiss", "invariants": "physics.invariants", "losses": "physics.losses",
+    "guiding_center": "physics.guiding_center", "hiss": "physics.hiss", "invariants": "physics.invariants",
+    "losses": "physics.losses",
     "magnetopause": "physics.magnetopause", "mixing": "physics.mixing", "plasmapause": "physics.plasmapause",
     "radial_diffusion": "physics.radial_diffusion",
 }
