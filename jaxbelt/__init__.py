@@ -26,7 +26,7 @@ _HOME = {
 }
 _MODULES = {
     "drift_diffusion": "equations.drift_diffusion", "velocity": "equations.velocity",
-    "kinetic": "equations.kinetic", "two_field": "equations.two_field",
+    "foliated": "equations.foliated", "kinetic": "equations.kinetic", "two_field": "equations.two_field",
     "constants": "constants", "distributions": "distributions", "flows": "flows", "linear": "linear", "nodes": "nodes",
     "plot": "plot",
     "chorus": "physics.chorus", "contours": "physics.contours", "dipole": "physics.dipole", "drift": "physics.drift",
