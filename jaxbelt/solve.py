@@ -31,6 +31,7 @@ class Result(enum.IntEnum):
     not_finite = 1
     tensor_outside_plan = 2
     substeps_exceeded = 3
+    step_differs = 4
 
     @property
     def message(self) -> str:
@@ -44,6 +45,8 @@ _MESSAGES = {
                                 "rebuild the problem with these parameters",
     Result.substeps_exceeded: "the drift (or a rate of mixing) is faster than the problem was planned for: "
                               "rebuild the problem with these parameters, or lower dt",
+    Result.step_differs: "the bounce tables were made for another step: rebuild the problem with the dt of solve, and choose "
+                         "output times that are whole multiples of it",
 }
 
 
@@ -55,11 +58,13 @@ class Problem:
     flows(problem, t, dt) -> list of flows is the equation. parameters and boundary are pytrees of leaves; everything else is
     static. It holds no array derived from the parameters, so `problem.replace(parameters=p)` is always right.
     plan: what depends on parameter values and must be static (drift rates, offsets), fixed with concrete values at building.
+    tables: arrays that depend on the grid and on static choices alone (maps made on the host), never on the parameters.
     dt_max: bound on dt, set by `advance`.
     """
 
     parameters: Any
     boundary: Any
+    tables: Any = None
     flows: Callable = dataclasses.field(metadata={"static": True})
     grid: Grid = dataclasses.field(metadata={"static": True})
     equation: str = dataclasses.field(default="", metadata={"static": True})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 
-__all__ = ["log_mean", "power_law_resistance", "conductance", "fitted", "line_conductances"]
+__all__ = ["log_mean", "power_law_resistance", "conductance", "fitted", "fitted_drift", "line_conductances"]
 
 
 def log_mean(p, q):
@@ -62,3 +62,13 @@ def fitted(g, peclet):
     against = jnp.where(size > 500.0, 0.0, against)
     along = against + size
     return g * jnp.where(peclet < 0, against, along), g * jnp.where(peclet < 0, along, against)
+
+
+def fitted_drift(g, drift):
+    """`fitted` with the drift itself [content/time per f], Pe = drift/g: rates (up, down) that stay right where g = 0 (upwind)."""
+    size = jnp.where(drift < 0, -drift, drift)
+    some = g > size / 500.0
+    against = fitted(jnp.where(some, g, 1.0), -jnp.where(some, size, 0.0) / jnp.where(some, g, 1.0))[0]
+    against = jnp.where(some, against, 0.0)
+    along = against + size
+    return jnp.where(drift < 0, against, along), jnp.where(drift < 0, along, against)
