@@ -1,5 +1,6 @@
 """Flows: conservative, positive maps that advance f by dt. No physics in here."""
 
+from jaxbelt.flows.advection import Advection
 from jaxbelt.flows.base import Flow, flow
 from jaxbelt.flows.diffusion import LineDiffusion
 from jaxbelt.flows.reaction import Mixing, Reaction
@@ -9,5 +10,5 @@ from jaxbelt.flows.sheared import Sheared
 from jaxbelt.flows.tensor import TensorDiffusion
 from jaxbelt.flows.transport import Transport
 
-__all__ = ["Flow", "flow", "LineDiffusion", "Mixing", "MixingSeries", "Reaction", "Rotation", "Sheared", "TensorDiffusion",
-           "Transport"]
+__all__ = ["Advection", "Flow", "flow", "LineDiffusion", "Mixing", "MixingSeries", "Reaction", "Rotation", "Sheared",
+           "TensorDiffusion", "Transport"]

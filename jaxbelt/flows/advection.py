@@ -1,0 +1,209 @@
+"""`Advection`: a drift along one axis, its characteristics followed exactly and its content moved between them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxbelt.coefficients import static
+from jaxbelt.flows.base import Flow, any_in_batch, flow, ratio, wall_value
+from jaxbelt.flows.matrices import contract_lines
+
+__all__ = ["Advection", "feet_of_contraction", "feet_of_speed", "departure_matrix"]
+
+
+@flow
+class Advection(Flow):
+    """V df/dt = -d(u f) along one axis x that is not periodic: what arrives between two faces left between their feet.
+
+    The foot of a face is where the drift that reaches it at the end of the step starts. The content between two feet is read
+    off a polynomial of degree 5 through the summed content at the six nearest faces (3 beside the outermost cells, 2 in them):
+    one matrix a distinct line, exact for any length of step, good for lines of up to about a hundred cells.
+
+    Give one of
+        rate    k [1/s]: u = -k x, a contraction about x = 0 (k < 0: expansion). Length 1 along `axis`, 1 or n along the
+                others. Feet x exp(k dt): exact.
+        speed   u [axis unit/s] on the n+1 faces, linear between them; 1 or n along the other axes. Feet by `substeps` (static)
+                steps of RK4.
+    lower, upper: None (vacuum outside; what leaves is booked), or the value of f outside, a coefficient of (t, other
+    coordinates). Number is kept to round-off. positive: what is below zero in a line that came without negative values
+    borrows from its neighbours, then from the line.
+
+    Good values: a shift of any number of cells; structures 4 cells wide move 1000 times by half a cell with an error of 1e-3.
+    `exact`: two joined halves are one step without the interpolation between them.
+    """
+
+    axis: str = static()
+    rate: Any = None
+    speed: Any = None
+    lower: Any = None
+    upper: Any = None
+    steady: bool = static(True)
+    positive: bool = static(True)
+    substeps: int = static(8)
+    exact = True
+
+    def prepare(self, grid, dt):
+        """What a step of dt needs: see `Flow`."""
+        k = grid.index(self.axis)
+        axis = grid[k]
+        if axis.periodic:
+            raise ValueError(f"Advection along {axis.name}: the axis is periodic; give a Rotation")
+        if (self.rate is None) == (self.speed is None):
+            raise ValueError(f"Advection along {axis.name}: give either rate or speed")
+        name, needed, a = ("rate", 1, self.rate) if self.speed is None else ("speed", axis.n + 1, self.speed)
+        a = jnp.asarray(a)
+        if a.ndim > grid.ndim or (a.ndim and a.ndim != grid.ndim):
+            raise ValueError(f"Advection along {axis.name}: {name} of shape {a.shape} needs {grid.ndim} dimensions, one an axis")
+        a = jnp.moveaxis(a.reshape((1,) * (grid.ndim - a.ndim) + a.shape), k, -1)
+        if a.shape[-1] != needed:
+            raise ValueError(f"Advection along {axis.name}: {name} has length {a.shape[-1]} along the axis, needs {needed}")
+        feet = feet_of_contraction(axis.faces, a, dt) if needed == 1 else feet_of_speed(axis.faces, a, dt, self.substeps)
+        matrix = departure_matrix(axis.faces, feet)
+        return matrix, self._inflow(axis, feet)
+
+    def _inflow(self, axis, feet):
+        """Content that comes from outside per value there: (lower, upper), each (n+2, lines) like the rows of the matrix."""
+        if self.lower is None and self.upper is None:
+            return None
+        feet = jnp.moveaxis(feet, -1, 0)
+        first, last = axis.faces[0], axis.faces[-1]
+        width = np.diff(axis.faces)
+        below = jnp.minimum(feet - first, 0.0) * (axis.measure[0] / width[0])
+        above = jnp.maximum(feet - last, 0.0) * (axis.measure[-1] / width[-1])
+        # rows: what goes out through the lower wall, the cells, what goes out through the upper wall
+        from_below = jnp.concatenate([jnp.zeros_like(below[:1]), jnp.diff(below, axis=0), -below[-1:]])
+        from_above = jnp.concatenate([above[:1], jnp.diff(above, axis=0), jnp.zeros_like(above[:1])])
+        return from_below, from_above
+
+    def advance(self, grid, state, f, t, dt):
+        """(f after dt, budget): see `Flow`."""
+        matrix, inflow = state
+        k = grid.index(self.axis)
+        f = jnp.moveaxis(f, k, 0)
+        volume = jnp.moveaxis(jnp.asarray(grid.line_volumes(self.axis), f.dtype), k, 0)
+        before = volume * f
+        moved = contract_lines(matrix, before)
+        due = jnp.sum(before, axis=0)
+        gained = [0.0, 0.0]
+        for i, wall in enumerate((self.lower, self.upper)):
+            if wall is not None:
+                value = jnp.moveaxis(wall_value(wall, t.plus(0.5 * dt), grid, self.axis), k, 0)
+                moved = moved + inflow[i] * value
+                gained[i] = jnp.sum(inflow[i], axis=0) * value[0]
+                due = due + gained[i]
+        # a line that comes in with negative values is left as it is: there is nothing to keep positive
+        kept = jnp.min(lax.stop_gradient(f), axis=0) >= 0
+        if self.positive:
+            negative = kept & jnp.any(lax.stop_gradient(moved) < 0, axis=0)
+            moved = lax.cond(any_in_batch(negative), lambda m: jnp.where(negative, _filled(m), m), lambda m: m, moved)
+        # with constant feet rounding errs the same way every step: each line is scaled by 1 + O(ulp) to what it must hold
+        after, wanted = (lax.stop_gradient(x) for x in (jnp.sum(moved, axis=0), due))
+        good = kept & (after > 0.01 * wanted) & (wanted > 0)
+        moved = moved * jnp.where(good, wanted / jnp.where(good, after, 1.0), 1.0)
+        weight = jnp.moveaxis(jnp.asarray(grid.other_measures(self.axis)), k, 0)[0]
+        lower, upper = (jnp.sum((gain - moved[i]) * weight) for gain, i in zip(gained, (0, -1)))
+        name = grid[k].name
+        return jnp.moveaxis(moved[1:-1] / volume, 0, k), {f"{name}.lower": lower, f"{name}.upper": upper}
+
+
+def feet_of_contraction(faces, rate, dt):
+    """Feet of the faces (n+1,) for dx/dt = -rate x: x exp(rate dt), shape (..., n+1) for a rate (..., 1)."""
+    return jnp.asarray(faces) * jnp.exp(jnp.asarray(rate) * dt)
+
+
+def feet_of_speed(faces, speed, dt, substeps=8):
+    """Feet of the faces (n+1,) for dx/dt = speed, given on them (..., n+1) and linear between; constant outside.
+
+    `substeps` steps of RK4; error (|u'| dt/substeps)^4/120 of the way, and less than a crossing's change of slope, of second
+    order, where a foot passes a face. Never out of order.
+    """
+    faces = jnp.asarray(faces)
+    n = faces.shape[0] - 1
+    h = -dt / substeps
+
+    def at(x):
+        cell = jnp.clip(jnp.searchsorted(faces, lax.stop_gradient(x), side="right") - 1, 0, n - 1)
+        s = jnp.minimum(jnp.maximum((x - faces[cell]) / (faces[cell + 1] - faces[cell]), 0.0), 1.0)
+        below, above = (jnp.take_along_axis(speed, cell + i, axis=-1) for i in (0, 1))
+        return below + s * (above - below)
+
+    def step(x, _):
+        a = at(x)
+        b = at(x + 0.5 * h * a)
+        c = at(x + 0.5 * h * b)
+        return x + h / 6 * (a + 2 * b + 2 * c + at(x + h * c)), None
+
+    feet, _ = lax.scan(step, jnp.broadcast_to(faces, speed.shape), None, length=substeps)
+    return lax.cummax(feet, axis=feet.ndim - 1)
+
+
+def departure_matrix(faces, feet):
+    """Where the content between `faces` goes that is cut at `feet` (..., n+1): (..., n+2, n).
+
+    Row 0: the part of every cell's content that lies below the first foot and leaves through the lower wall; row 1 + i:
+    between feet i and i+1; row n+1: above the last. Columns sum to 1.
+    """
+    faces = np.asarray(faces)
+    n = faces.size - 1
+    table = _cell_polynomials(faces)
+    # the part s of each cell that is below a foot: 0 and 1 exactly where that is on a face, with the mean of both sides' slopes
+    s, rest = (feet[..., :, None] - faces[:-1]) / np.diff(faces), (faces[1:] - feet[..., :, None]) / np.diff(faces)
+    s = jnp.where(s < 0.5, jnp.maximum(s, 0.0), 1.0 - jnp.maximum(rest, 0.0))
+    below = s
+    bump = s * (1.0 - s)
+    for shift, coefficients in table.items():
+        part = jnp.zeros_like(s)
+        for c in coefficients[::-1]:
+            part = part * s + c
+        part = bump * part
+        # what cell j holds below the foot depends on the content of cell j + shift
+        pad = [(0, 0)] * (s.ndim - 1) + [(max(shift, 0), max(-shift, 0))]
+        below = below + jnp.pad(part, pad)[..., max(-shift, 0):max(-shift, 0) + n]
+    return jnp.concatenate([below[..., :1, :], jnp.diff(below, axis=-2), 1.0 - below[..., -1:, :]], axis=-2)
+
+
+def _cell_polynomials(faces) -> dict:
+    """The content of cell j below its part s is s y_j + s (1 - s) sum over l, d of table[l][d, j] s^d y_(j + l), y the contents.
+
+    It is the polynomial through the summed content at the faces around the cell: of degree 5, next to the outermost cells 3,
+    in them 2.
+    """
+    n = faces.size - 1
+    table = {l: np.zeros((4, n)) for l in range(-2, 3)}
+    for j in range(n):
+        r = min(2, j, n - 1 - j)
+        first, last = (j - r, j + r) if r else (max(j - 1, 0), min(j + 1, n - 1))
+        x = (faces[first:last + 2] - faces[j]) / (faces[j + 1] - faces[j])
+        for l in range(first, last + 1):
+            # content 1 in cell l: the sum is 1 at every face above it, less its value at the lower face of cell j
+            total = np.zeros(x.size)
+            for m in range(l + 1 - first, x.size):
+                roots = np.delete(x, m)
+                total = total + np.poly(roots) / np.prod(x[m] - roots)
+            total[-1] = 0.0
+            if l == j:
+                total[-2] -= 1.0
+            quotient = np.polydiv(total[:-1], [-1.0, 1.0])[0][::-1]
+            table[l - j][:quotient.size, j] = quotient
+    return table
+
+
+def _filled(content):
+    """Content of lines (axis 0) whose cells below zero took from their two neighbours in proportion to what those hold, and
+    what that left below zero from all of the line in proportion. Conservative; nothing negative where the sum is positive."""
+    def around(x):
+        pad = jnp.pad(x, [(1, 1)] + [(0, 0)] * (x.ndim - 1))
+        return pad[:-2] + pad[2:]
+
+    owed, held = jnp.maximum(-content, 0.0), jnp.maximum(content, 0.0)
+    share = ratio(owed, around(held))
+    asked = around(share)
+    given = jnp.where(asked > 1, 1.0 / jnp.where(asked > 1, asked, 1.0), 1.0)
+    owed = jnp.maximum(owed - share * around(held * given), 0.0)
+    held = held * (1.0 - jnp.minimum(asked, 1.0))
+    have, need = jnp.sum(held, axis=0), jnp.sum(owed, axis=0)
+    return held * (1.0 - jnp.minimum(ratio(need, have), 1.0))
