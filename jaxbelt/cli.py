@@ -230,9 +230,10 @@ def _described(case) -> list[str]:
                      + ("" if a.unit in ("", "1") else f" {a.unit}") for a in problem.grid.axes)
     width = 4 if case.precision == "single" else 8
     size, chunk = case.f0.size, case.chunk or chunk_size(t.size - 1, case.f0.size * width)
-    span = f"{when(problem.epoch, t[0])} to {when(problem.epoch, t[-1])}"
+    unit = problem.time_unit if problem.time_unit != "1" else "s"
+    span = f"{when(problem.epoch, t[0], unit)} to {when(problem.epoch, t[-1], unit)}"
     return [f"case      {case.name}: {case.title}", f"equation  {problem.equation}", f"grid      {axes}",
-            f"time      {span}, {t.size} outputs, {steps(case)} steps of at most {case.dt:g} s",
+            f"time      {span}, {t.size} outputs, {steps(case)} steps of at most {case.dt:g} {unit}",
             f"output    about {t.size * size * width / 2**20:.1f} MiB, written {chunk} outputs at a time",
             *(f"note      {n}" for n in case.notes)]
 

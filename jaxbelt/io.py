@@ -68,6 +68,11 @@ class Run:
     drivers: dict
     planned: np.ndarray
 
+    @property
+    def time_unit(self) -> str:
+        """Unit of t: "s", or what an equation without dimensions calls it."""
+        return self.attrs.get("time_unit", "s")
+
     def __repr__(self):
         """One line; printing a run should not print its arrays."""
         axes = ", ".join(f"{a.name} {a.n}" for a in self.grid.axes)
@@ -92,7 +97,7 @@ class Run:
     def to_xarray(self):
         """The run as an xarray Dataset with named dimensions, units and long names."""
         attrs = {k: v for k, v in self.attrs.items() if not isinstance(v, dict)}
-        return _dataset(self.grid, self.times, self.f, self.budget, self.f_attrs, attrs, "" if self.epoch else "s")
+        return _dataset(self.grid, self.times, self.f, self.budget, self.f_attrs, attrs, "" if self.epoch else self.time_unit)
 
 
 def to_dataset(problem, t, f, budget):
@@ -124,9 +129,9 @@ def log_of(path) -> Path:
     return Path(path).with_suffix(".log")
 
 
-def seconds_units(epoch) -> str:
-    """CF units of the time coordinate."""
-    return "s" if epoch is None else "seconds since " + str(np.datetime64(epoch, "s")).replace("T", " ")
+def seconds_units(epoch, unit="s") -> str:
+    """CF units of the time coordinate; `unit`: of time, where there is no epoch."""
+    return unit if epoch is None else "seconds since " + str(np.datetime64(epoch, "s")).replace("T", " ")
 
 
 def check_writable(folder, size: int = 0) -> Path:
@@ -196,12 +201,12 @@ def _static(file, header: Header, nt: int):
     _variable(file, "volume", grid.names, np.array(grid.volumes), {"long_name": "cell volume"})
     for name, d in header.drivers.items():
         file.dimensions[f"{name}_time"] = len(d["t"])
-        _variable(file, f"{name}_time", (f"{name}_time",), d["t"], _time_attrs(header.epoch))
+        _variable(file, f"{name}_time", (f"{name}_time",), d["t"], _time_attrs(header))
         _variable(file, name, (f"{name}_time",), d["values"], {"units": d.get("units", "1"),
                   "long_name": d.get("long_name", name), "kind": d.get("kind", "step"), "jaxbelt_driver": 1})
     file.dimensions["planned_time"] = len(header.t)
     _variable(file, "planned_time", ("planned_time",), header.t,
-              _time_attrs(header.epoch) | {"long_name": "planned output times"})
+              _time_attrs(header) | {"long_name": "planned output times"})
     attrs |= {"jaxbelt_format": FORMAT, "Conventions": "CF-1.10", "epoch": header.epoch or "", "state_dtype": header.dtype,
               "precision": header.precision}
     for key, value in attrs.items():
@@ -216,8 +221,10 @@ def _static(file, header: Header, nt: int):
             file.attrs[key] = value
 
 
-def _time_attrs(epoch) -> dict:
-    return {"units": seconds_units(epoch)} | ({"calendar": "proleptic_gregorian"} if epoch else {})
+def _time_attrs(header) -> dict:
+    epoch = header.epoch
+    units = seconds_units(epoch, header.attrs.get("time_unit", "s"))
+    return {"units": units} | ({"calendar": "proleptic_gregorian"} if epoch else {})
 
 
 def _variable(file, name, dims, data, attrs=None, *, dtype=None, whole=None):
@@ -250,7 +257,7 @@ def write_part(path, header: Header, k: int, t, f, budget: dict, result: int = 0
 
     def fill(file):
         _static(file, header, len(t))
-        _variable(file, "time", ("time",), np.asarray(t, np.float64), _time_attrs(header.epoch))
+        _variable(file, "time", ("time",), np.asarray(t, np.float64), _time_attrs(header))
         _variable(file, "f", ("time", *names), np.asarray(f, _stored(header)), _f_attrs(header))
         _variable(file, "state", names, np.asarray(state, np.float64),
                   {"long_name": "f at the last time at full precision: the restart", "units": _f_attrs(header)["units"]})
@@ -422,7 +429,7 @@ def merge(path, status: str, extra: dict | None = None):
 
     def fill(file):
         _static(file, header, t.size)
-        _variable(file, "time", ("time",), t, _time_attrs(header.epoch))
+        _variable(file, "time", ("time",), t, _time_attrs(header))
         f = _variable(file, "f", ("time", *names), None, _f_attrs(header), dtype=_stored(header),
                       whole=(t.size, *header.grid.shape))
         at = 0

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxbelt.flows.base import Flow, flow
 from jaxbelt.grid import Grid
 
-__all__ = ["Batched", "at_node", "join", "mapped", "stack"]
+__all__ = ["Batched", "Common", "at_node", "join", "mapped", "stack"]
 
 
 @flow
@@ -38,8 +38,36 @@ class Batched(Flow):
     def advance(self, grid, state, f, t, dt):
         """(f after dt, budget): see `Flow`; the budget is summed with the weights of the nodes."""
         f, budget = jax.vmap(lambda one, state, f: one.advance(_rest(grid), state, f, t, dt))(self.inner, state, f)
-        weights = jnp.asarray(grid.axes[0].measure, f.dtype)
-        return f, {k: jnp.max(v) if k == "fault" else jnp.sum(weights * v) for k, v in budget.items()}
+        return f, _summed(grid, budget)
+
+
+@flow
+class Common(Flow):
+    """A flow that is the same at every node of the grid's first axis: its leaves are shared, not copied."""
+
+    inner: Any
+
+    @property
+    def steady(self):
+        return self.inner.steady
+
+    @property
+    def exact(self):
+        return self.inner.exact
+
+    def prepare(self, grid, dt):
+        """What a step of dt needs at every node: see `Flow`."""
+        return self.inner.prepare(_rest(grid), dt)
+
+    def advance(self, grid, state, f, t, dt):
+        """(f after dt, budget): see `Flow`; the budget is summed with the weights of the nodes."""
+        f, budget = jax.vmap(lambda f: self.inner.advance(_rest(grid), state, f, t, dt))(f)
+        return f, _summed(grid, budget)
+
+
+def _summed(grid, budget) -> dict:
+    """Budgets of the nodes, summed with their weights; the worst fault."""
+    return {k: jnp.max(v) if k == "fault" else jnp.sum(jnp.asarray(grid.axes[0].measure, v.dtype) * v) for k, v in budget.items()}
 
 
 def _rest(grid) -> Grid:

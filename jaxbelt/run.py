@@ -101,7 +101,8 @@ def run(problem, f0, *, t, dt: float = 60.0, out="run.nc", chunk: int | None = N
         "title": out.stem, "equation": str(problem.equation), "source": f"jaxbelt {__version__}", "jax_version": jax.__version__,
         "jaxlib_version": jaxlib.__version__, "numpy_version": np.__version__, "python_version": platform.python_version(),
         "device": _device(), "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "dt": float(dt), "chunk": chunk,
-        "grid_fingerprint": grid_print, "values_fingerprint": values_print} | (attrs or {}))
+        "grid_fingerprint": grid_print, "values_fingerprint": values_print}
+        | ({} if problem.time_unit in ("s", "1") else {"time_unit": problem.time_unit}) | (attrs or {}))
     f = np.asarray(f0, dtype)
     with _write_errors(out):
         io.write_part(out, header, 0, t[:1], f[None], {})
@@ -192,7 +193,7 @@ def fingerprints(problem) -> tuple[str, str]:
         for part in (a.name.encode(), a.centers.tobytes(), a.measure.tobytes(), b"" if a.is_nodes else a.faces.tobytes()):
             grid.update(part)
     values = hashlib.sha256(str(problem.equation).encode())
-    for path, leaf in jax.tree_util.tree_flatten_with_path(problem)[0]:
+    for path, leaf in jax.tree_util.tree_flatten_with_path(problem.replace(tables=None))[0]:
         leaf = np.asarray(leaf)
         if leaf.dtype.kind in "fiub":
             values.update(f"{jax.tree_util.keystr(path)}{leaf.shape}".encode() + leaf.astype(np.float64).tobytes())
@@ -263,6 +264,10 @@ def _loop(problem, header, out: Path, f, total: dict, done: int, progress, log, 
     advance = _Chunks()
     f = jax.numpy.asarray(f, header.dtype)
     show = sys.stderr.isatty() if progress is None else progress
+
+    def moment(x):
+        return when(header.epoch, x, problem.time_unit if problem.time_unit != "1" else "s")
+
     with _Stop() as stop, _bar(show, n, done * c, header.attrs["title"]) as bar:
         for k in range(done, chunks):
             times = t[k * c:k * c + c + 1]
@@ -275,12 +280,12 @@ def _loop(problem, header, out: Path, f, total: dict, done: int, progress, log, 
                 io.write_part(out, header, k + 1, times[1:], f_out, budget)
             total = {name: float(v[-1]) for name, v in budget.items()}
             f = jax.numpy.asarray(f_out[-1])
-            bar(len(times) - 1, when(header.epoch, times[-1]))
+            bar(len(times) - 1, moment(times[-1]))
             if k == done:
                 log(f"first chunk done, compiled in {advance.seconds:.1f} s")
             last = k + 1 == chunks
             if not last and (stop.asked or stop_after is not None and k + 1 - done >= stop_after):
-                message = (f"stopped at {when(header.epoch, times[-1])}, {min(n, (k + 1) * c)} of {n} outputs; "
+                message = (f"stopped at {moment(times[-1])}, {min(n, (k + 1) * c)} of {n} outputs; "
                            f"resume with: jaxbelt resume {out}")
                 log(message)
                 raise Interrupted(message, out)
@@ -291,10 +296,10 @@ def _loop(problem, header, out: Path, f, total: dict, done: int, progress, log, 
     return out
 
 
-def when(epoch, seconds: float) -> str:
-    """The moment as text: UTC, or seconds where there is no epoch."""
+def when(epoch, seconds: float, unit: str = "s") -> str:
+    """The moment as text: UTC, or the time with its unit where there is no epoch."""
     if epoch is None:
-        return f"t = {seconds:g} s"
+        return f"t = {seconds:g} {unit}"
     moment = np.datetime64(epoch, "ms") + np.timedelta64(int(round(seconds * 1e3)), "ms")
     return str(moment.astype("datetime64[s]")).replace("T", " ") + " UT"
 
@@ -302,22 +307,24 @@ def when(epoch, seconds: float) -> str:
 def _diverged(problem, header, out, k, times, f_out, budget, result, log):
     """Keep the outputs before the first bad one, finish the file there, and raise with field, cell and time."""
     finite = np.isfinite(f_out).reshape(len(f_out), -1).all(axis=1)
+    unit = header.attrs.get("time_unit", "s")
     if finite.all():
         from jaxbelt.solve import Result
 
         good = 0
-        why = f"{Result(result).message} (between {when(header.epoch, times[0])} and {when(header.epoch, times[-1])})"
+        why = f"{Result(result).message} (between {when(header.epoch, times[0], unit)} and {when(header.epoch, times[-1], unit)})"
     else:
         good = int(np.argmin(finite))
         bad = ~np.isfinite(f_out[good])
         what = "NaN" if np.isnan(f_out[good]).any() else "infinite"
-        why = (f"f became {what} between {when(header.epoch, times[good])} and {when(header.epoch, times[good + 1])}, "
+        between = " and ".join(when(header.epoch, x, unit) for x in times[good:good + 2])
+        why = (f"f became {what} between {between}, "
                f"first at {describe_cell(header.grid, bad)} ({int(bad.sum())} of {bad.size} cells)")
     with _write_errors(out):
         if good:
             io.write_part(out, header, k + 1, times[1:good + 1], f_out[:good], {name: v[:good] for name, v in budget.items()},
                           result)
-        message = f"{why}; {out} ends at {when(header.epoch, times[good])}"
+        message = f"{why}; {out} ends at {when(header.epoch, times[good], unit)}"
         io.merge(out, "diverged", {"message": message})
     log("diverged: " + message)
     raise Diverged(message, out)

@@ -1,7 +1,8 @@
 """Cases: from a TOML text to a problem, an initial state and times. Shipped ones lie beside this file.
 
 The tables [case], [numerics] and [output] are the same for every equation and read here. The rest belongs to the equation:
-`jaxbelt/cases/<equation>.py` has TABLES, the keys of its tables, and `build(config, case) -> Built`.
+`jaxbelt/cases/<equation>.py` has TABLES, the keys of its tables, and `build(config, case) -> Built`; where its times are
+no seconds, TIME names the kind of quantity they are (see `config.UNITS`).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ __all__ = ["Built", "Case", "build", "find", "from_attrs", "shipped", "PICTURES"
 
 PICTURES = ("l-time", "dials", "cuts", "mlt", "keogram", "map", "spectrum", "moments", "distribution")
 _CASE = ("equation", "name", "title", "epoch", "duration", "notes")
-_NUMERICS = ("dt", "chunk")
+_NUMERICS = ("dt", "chunk")     # and what an equation's builder names in TABLES["numerics"]
 _OUTPUT = ("every", "precision", "pictures", "times", "L", "range", "overlays")
 
 
@@ -121,12 +122,13 @@ def build(text: str, overrides=(), folder=Path("."), name: str = "case") -> Case
     case = Table(values).table("case", _CASE)
     equation = case.choice("equation", equations())
     builder = importlib.import_module(f"{__name__}.{equation}")
-    config = Table(values, "", ("case", "numerics", "output", *builder.TABLES))
+    config = Table(values, "", ("case", "numerics", "output", *(k for k in builder.TABLES if k != "numerics")))
     # every table is opened once before any value is read, so that a misspelt key is named before a missing one
-    numerics = config.table("numerics", _NUMERICS)
+    numerics = config.table("numerics", (*_NUMERICS, *builder.TABLES.get("numerics", ())))
     output = config.table("output", _OUTPUT)
     for key, keys in builder.TABLES.items():
-        config.table(key, keys, {})
+        if key != "numerics":
+            config.table(key, keys, {})
     name = case.text("name", name)
     if not name or any(c in name for c in "/\\\0") or name.startswith("."):
         raise case.error("name", "must be a plain file name")
@@ -139,20 +141,21 @@ def build(text: str, overrides=(), folder=Path("."), name: str = "case") -> Case
     notes = case.get("notes", [])
     if not isinstance(notes, list) or any(not isinstance(n, str) for n in notes):
         raise case.error("notes", "must be a list of texts")
-    duration = case.quantity("duration", "time", above=0)
-    t = _times(output, duration)
-    dt = numerics.quantity("dt", "time", above=0)
+    kind = getattr(builder, "TIME", "time")
+    duration = case.quantity("duration", kind, above=0)
+    t = _times(output, duration, kind)
+    dt = numerics.quantity("dt", kind, above=0)
     chunk = numerics.integer("chunk", None, low=1)
     precision = output.choice("precision", ("single", "double"), "double")
     pictures = output.get("pictures", ["l-time", "cuts"])
     if not isinstance(pictures, list) or any(p not in PICTURES for p in pictures):
         bad = next((p for p in pictures if p not in PICTURES), "") if isinstance(pictures, list) else pictures
         raise output.error("pictures", f'"{bad}" is not a picture{suggest(bad, PICTURES)}')
-    style = _style(output)
+    style = _style(output, kind)
     frame = Frame(epoch, duration, Path(folder), dt)
     with section("case"):
         built = builder.build(config, frame)
-    _check_style(output, style, built.problem.grid, duration)
+    _check_style(output, style, built.problem.grid, duration, f"{duration / 3600:g} h" if kind == "time" else f"{duration:g}")
     notes = (*notes, *_undrawable(pictures if "pictures" in output else (), built.problem.grid))
     notes = (*notes, *built.notes)
     attrs = {"title": name, "long_title": case.text("title", name), "notes": "; ".join(notes), "toml": text,
@@ -171,10 +174,10 @@ def _undrawable(pictures, grid) -> list[str]:
     return [f'picture "{p}" is left out: it needs the axes {", ".join(DRAWN[p][1])}' for p, axes in missing.items() if axes]
 
 
-def _check_style(output: Table, style: dict, grid, duration: float) -> None:
+def _check_style(output: Table, style: dict, grid, duration: float, end: str) -> None:
     """What the pictures are to show must be there."""
     if "times" in style and np.all(style["times"] > duration * (1 + 1e-9)):
-        raise output.error("times", f"are all after the end of the run ({duration / 3600:g} h)")
+        raise output.error("times", f"are all after the end of the run ({end})")
     if "L" in style and "L" in grid.names:
         lo, hi = grid["L"].faces[[0, -1]]
         bad = style["L"][(style["L"] < lo) | (style["L"] > hi)]
@@ -182,8 +185,8 @@ def _check_style(output: Table, style: dict, grid, duration: float) -> None:
             raise output.error("L", f"{bad[0]:g} is outside the grid, {lo:g} to {hi:g}")
 
 
-def _times(output: Table, duration: float) -> np.ndarray:
-    every = output.quantity("every", "time", above=0)
+def _times(output: Table, duration: float, kind: str) -> np.ndarray:
+    every = output.quantity("every", kind, above=0)
     if every > duration * (1 + 1e-9):
         raise output.error("every", f"is longer than the run ({duration:g} s)")
     n = int(np.floor(duration / every * (1 + 1e-12)))
@@ -193,10 +196,10 @@ def _times(output: Table, duration: float) -> np.ndarray:
     return t if t[-1] >= duration * (1 - 1e-12) else np.append(t, duration)
 
 
-def _style(output: Table) -> dict:
-    """What the pictures show, as attributes: seconds and L."""
+def _style(output: Table, kind: str) -> dict:
+    """What the pictures show, as attributes: times and L."""
     style = {}
-    times = output.quantities("times", "time", None, low=0.0)
+    times = output.quantities("times", kind, None, low=0.0)
     if times is not None:
         style["times"] = np.asarray(times)      # those after the end are left out
     L = output.numbers("L", None, low=0.0)

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxbelt.grid import Axis, Grid
+from jaxbelt.grid import Axis, Frozen, Grid
 from jaxbelt.physics import field_lines
-from jaxbelt.physics.field_lines import Point
 
-__all__ = ["Coordinates", "coordinates", "energy", "energy_cap", "geometry", "grid", "initial", "live", "wall"]
+__all__ = ["Coordinates", "coordinates", "energy", "energy_cap", "geometry", "grid", "initial", "live", "spread", "wall"]
 
 _MU_CENTRE = 0.5
+_READ = ("s", "x", "psi", "L", "latitude", "r", "r_cyl", "z", "l", "chi", "B", "q", "q_l", "q_psi", "B_l", "B_psi_at_l", "B_chi",
+         "B_psi", "B_psipsi", "a", "c")
 
 
 class Coordinates(NamedTuple):
@@ -79,13 +81,15 @@ def _mu_axis(mu, mu_max, B_out):
     return Axis.nodes("mu", values, weights, unit="T0/B_p", long_name="magnetic moment")
 
 
-def grid(psi=None, *, L=None, cells=(24, 48, 60), mu=8, theta=None, v_max=5.5, mu_max=None, chi_max=None) -> Grid:
+def grid(psi=None, *, L=None, cells=(24, 48, 60), mu=8, theta=None, v_max=5.5, mu_max=None, chi_max=None,
+         nodes=None) -> Grid:
     """Axes (mu, psi, chi, p), or (mu, psi, chi, p, theta) where `theta` is a number of cells around.
 
     psi: (outermost, innermost) flux function, 0 < psi < 1; or L: (innermost, outermost), L = 1/psi. cells: (chi, p, psi), the
     first two even. mu: number of Gauss-Legendre nodes up to mu_max (default 7/B at the outer wall's equator), or the values
     themselves (weights one), or an `Axis.nodes`. v_max: largest |v_par| [v_th] at the outer wall's equator; there p = v_par/B is
     largest, p_max = v_max/B_out. chi_max: default sqrt(1 - psi_outermost), where the outermost field line meets the planet.
+    nodes: an `Axis.nodes` that comes first, one run a node (weak and strong noise, say), all advanced together.
 
     Good values: L from 1.05 to 2 or 3; (24, 48, 60) gives averages to about 1 %. The cells at p = 0 are as wide as 0.45 v_th
     where B is strongest. Raises ValueError where psi is outside (0, 1), mu <= 0, or the range of L is too wide for the cells of p
@@ -126,7 +130,7 @@ def grid(psi=None, *, L=None, cells=(24, 48, 60), mu=8, theta=None, v_max=5.5, m
         raise ValueError(f"psi: B rises {B_max / B_out:.3g} times from the outer equator (psi = {lo:g}) to the strongest point, "
                          f"too much for {n_p} cells of p: they are {width:.2g} v_th wide at v_par = v_th in the outer field (0.6 "
                          "is the limit); take a narrower range of L, or more cells of p")
-    axes = [_mu_axis(mu, mu_max, B_out),
+    axes = [*([nodes] if nodes is not None else []), _mu_axis(mu, mu_max, B_out),
             Axis.cells("psi", lo + (hi - lo) * np.arange(n_psi + 1) / n_psi, unit="B_p R_p^2", long_name="flux function"),
             Axis.cells("chi", chi, unit="B_p R_p", long_name="magnetic scalar potential"),
             Axis.cells("p", p, unit="v_th/B_p", long_name="parallel velocity over field strength")]
@@ -139,28 +143,30 @@ def grid(psi=None, *, L=None, cells=(24, 48, 60), mu=8, theta=None, v_max=5.5, m
 
 def check_grid(grid) -> None:
     """Raise ValueError unless the grid is one of `grid`."""
+    if grid.axes[0].is_nodes and grid.axes[0].name != "mu":
+        grid = Grid(grid.axes[1:])
     if grid.names[:4] != ("mu", "psi", "chi", "p") or grid.names[4:] not in ((), ("theta",)):
         raise ValueError(f"grid: needs the axes (mu, psi, chi, p[, theta]) of foliated.grid, got ({', '.join(grid.names)})")
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=16)
 def _geometry(psi, chi):
     with jax.ensure_compile_time_eval():
         lines = jnp.asarray(psi.array)[:, None]
         where = field_lines.from_potential(jnp.asarray(chi.array)[None, :], lines, outside="extrapolate")
-        return Point(*(np.asarray(x) for x in jax.tree.leaves(where)))
+        return SimpleNamespace(**{name: np.asarray(getattr(where, name)) for name in _READ})
 
 
-def geometry(grid, *, chi="centers", psi="centers") -> Point:
-    """The `Point`s (psi, chi) of a grid's centres or faces, as NumPy arrays; inside the planet they are extrapolated."""
-    from jaxbelt.grid import Frozen
-
+def geometry(grid, *, chi="centers", psi="centers") -> SimpleNamespace:
+    """What `field_lines.Point` gives (l, B, q, a, c, r_cyl, z ...) at the centres or faces of (psi, chi), as NumPy arrays of that
+    shape; inside the planet they are extrapolated.
+    """
     return _geometry(Frozen(getattr(grid["psi"], psi)), Frozen(getattr(grid["chi"], chi)))
 
 
-def _spread(grid, a):
+def spread(grid, a):
     """An array (psi, chi) broadcastable to the grid."""
-    return np.asarray(a)[None, :, :, None] if grid.ndim == 4 else np.asarray(a)[None, :, :, None, None]
+    return np.asarray(a)[None, :, :, None, None] if "theta" in grid.names else np.asarray(a)[None, :, :, None]
 
 
 def live(grid) -> np.ndarray:
@@ -184,29 +190,32 @@ def coordinates(grid) -> Coordinates:
     """(l, v, theta, psi, mu) at the centres of the cells, each broadcastable to the grid (theta is 0.0 without that axis)."""
     at = geometry(grid)
     theta = grid.centers("theta") if "theta" in grid.names else 0.0
-    l = _spread(grid, at.l)   # noqa: E741
-    return Coordinates(l, _spread(grid, at.B) * grid.centers("p"), theta, grid.centers("psi"), grid.centers("mu"))
+    l = spread(grid, at.l)   # noqa: E741
+    return Coordinates(l, spread(grid, at.B) * grid.centers("p"), theta, grid.centers("psi"), grid.centers("mu"))
 
 
 def energy(grid) -> np.ndarray:
     """H = v_par^2/2 + mu B [T0] at the centres of the cells, broadcastable to the grid."""
-    B = _spread(grid, geometry(grid).B)
+    B = spread(grid, geometry(grid).B)
     return 0.5 * (B * grid.centers("p")) ** 2 + grid.centers("mu") * B
 
 
-def initial(grid, P, *, points: int = 2):
+def initial(grid, P, *, points: int = 2, cut: float = 0.01):
     """Cell averages of P(l, v, theta, psi, mu) on the grid, 0 inside the planet.
 
     P: a density per dl dv dtheta dpsi dmu (axisymmetric: called with theta = 0.0), for instance
     `lambda l, v, theta, psi, mu: exp(-v**2/2 - mu*B)` with B = field_lines.from_length(l, psi).B; see also `maxwellian`.
-    points: Gauss points a cell along chi and p each.
+    points: Gauss points a cell along chi and p each. cut: how much of P may lie beyond E_cap, where nothing moves along the
+    field (1 for states that fill the box).
+
+    Raises ValueError where more than `cut` does: the grid's p_max cuts the distribution.
     """
     check_grid(grid)
     x, w = np.polynomial.legendre.leggauss(points)
     chi, p = grid["chi"], grid["p"]
     psi = jnp.asarray(grid["psi"].centers)[:, None]
     total = 0.0
-    shape = (1, -1, chi.n, 1) + (1,) * (grid.ndim - 4)
+    shape = (1, -1, chi.n, 1) + ((1,) if "theta" in grid.names else ())
     theta = grid.centers("theta") if "theta" in grid.names else 0.0
     others = (theta, grid.centers("psi"), grid.centers("mu"))
     for a, wa in zip(x, w):
@@ -215,7 +224,23 @@ def initial(grid, P, *, points: int = 2):
         for b, wb in zip(x, w):
             v = at.B.reshape(shape) * grid.along("p", p.centers + 0.5 * b * np.diff(p.faces))
             total = total + 0.25 * wa * wb * jnp.asarray(P(at.l.reshape(shape), v, *others))
-    return jnp.broadcast_to(jnp.where(_spread(grid, live(grid)), total, 0.0), grid.shape)
+    f = jnp.broadcast_to(jnp.where(spread(grid, live(grid)), total, 0.0), grid.shape)
+    if not isinstance(f, jax.core.Tracer):
+        _check_cut(grid, np.asarray(f), cut)
+    return f
+
+
+def _check_cut(grid, f, cut):
+    cap = energy_cap(grid)[:, :, None, None]
+    beyond = energy(grid) >= (cap[..., None] if "theta" in grid.names else cap)
+    content = np.abs(f) * grid.volumes
+    total = content.sum()
+    share = (content * beyond).sum() / total if total > 0 else 0.0
+    if share > cut:
+        p, low = grid["p"].faces[-1], grid["psi"].faces[0]
+        raise ValueError(f"v_max: p_max = {p:.4g} cuts the distribution: {100 * share:.2g} % of it lies beyond the largest "
+                         f"energy that moves on the grid; take a larger v_max (it is {p * low**3:.3g}), or allow it with "
+                         f"cut={min(1.0, 1.1 * share):.2g}")
 
 
 def maxwellian(grid, temperature=1.0, density=1.0, *, points: int = 2):

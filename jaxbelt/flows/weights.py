@@ -65,7 +65,7 @@ def fitted(g, peclet):
 
 
 def fitted_drift(g, drift):
-    """`fitted` with the drift itself [content/time per f], Pe = drift/g: rates (up, down) that stay right where g = 0 (upwind)."""
+    """`fitted` with the drift itself [content/time per f], Pe = drift/g: (up, down) that stay right where g = 0 (upwind)."""
     size = jnp.where(drift < 0, -drift, drift)
     some = g > size / 500.0
     against = fitted(jnp.where(some, g, 1.0), -jnp.where(some, size, 0.0) / jnp.where(some, g, 1.0))[0]

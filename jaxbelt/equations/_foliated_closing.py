@@ -1,0 +1,72 @@
+"""The friction that keeps the energy of a closed box: gamma(t) from the state itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+
+from jaxbelt.coefficients import parameters, static
+from jaxbelt.flows import Advection
+from jaxbelt.flows.base import Flow, flow
+
+__all__ = ["Closing", "ClosingFriction", "heating"]
+
+
+def heating(line, grid, energy, f):
+    """Rate of change of the content of H = `energy` by the flows between neighbouring cells of a `LineDiffusion`: sum F dH.
+
+    Summed by parts on the faces as the line solve moves content, so walls without flux are right by themselves.
+    """
+    k = grid.index(line.axis)
+    n = grid[k].n
+
+    def cut(a, start, stop):
+        return jnp.take(a, jnp.arange(start, stop), axis=k)
+
+    flux = cut(line.up, 1, n) * cut(f, 0, n - 1) - cut(line.down, 1, n) * cut(f, 1, n)
+    return jnp.sum(flux * jnp.diff(jnp.broadcast_to(energy, grid.shape), axis=k) * grid.other_measures(k))
+
+
+@parameters
+class Closing:
+    """gamma = Closing(): the friction that takes out what the noise heats, so that a closed box keeps its energy; it is computed
+    from P in every step: 2 gamma <v_par^2/2> = rate of change of <H> by D_perp and D_par.
+    """
+
+
+@flow
+class ClosingFriction(Flow):
+    """dP/dt = d_p(gamma p P), gamma = (heating by `lines` and by the drift dp/dt = -rate p)/<v_par^2>, read from P in every step.
+
+    energy, square: H and v_par^2 on the cells. gamma below zero (noise that cools) pushes v_par up.
+    """
+
+    lines: tuple = ()
+    energy: Any = None
+    square: Any = None
+    rate: Any = None
+    steady: bool = static(True)
+
+    def prepare(self, grid, dt):
+        """Nothing: gamma is known when P is."""
+        return ()
+
+    def gamma(self, grid, f, dt=0.0):
+        """The friction [1/time] that P asks for over a step of dt: power/<v^2>, such that exp(-2 gamma dt) takes out power dt."""
+        weighted = f * grid.volumes_compact
+        parallel = jnp.sum(weighted * self.square)
+        power = sum(heating(line, grid, self.energy, f) for line in self.lines)
+        if self.rate is not None:
+            power = power - jnp.sum(weighted * self.square * self.rate)
+        some = parallel > 0
+        gamma = jnp.where(some, power / jnp.where(some, parallel, 1.0), 0.0)
+        # (1 - exp(-2 g dt))/2 = gamma dt, as long as there is so much to take
+        share = jnp.minimum(2.0 * gamma * dt, 0.9)
+        near = jnp.abs(share) < 1e-6
+        return jnp.where(near, gamma, -gamma * jnp.log1p(-share) / jnp.where(near, 1.0, share))
+
+    def advance(self, grid, state, f, t, dt):
+        """(f after dt, budget): see `Flow`."""
+        friction = Advection(axis="p", rate=self.gamma(grid, f, dt) * jnp.ones((1,) * grid.ndim))
+        return friction.advance(grid, friction.prepare(grid, dt), f, t, dt)
