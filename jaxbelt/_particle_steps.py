@@ -51,6 +51,8 @@ def _rates(s, v, psi, mu, turning):
 
 def _bounce(state, mu, h, rule, c):
     """The Hamiltonian's motion for a time h at constant psi: `rule.substeps` steps of Runge-Kutta of order four."""
+    if rule.substeps == 0:
+        return state
     s, v, theta, psi, weight = state
     turning = theta is not None
     top = jnp.sqrt(jnp.maximum(1.0 - psi, 0.0))

@@ -232,11 +232,11 @@ def walk(particles: Particles, key, *, parameters, dt, steps: int, every: int | 
     `Walk.particles` at every output.
     form: "canonical", or "paper" for (14a-d) as printed, weak order one and several times slower: a check of the former.
 
-    Canonical: bounce for dt/2 (`substeps` Runge-Kutta steps), noise for dt, bounce for dt/2. Weak order two away from walls,
-    one at them. Good values: D_perp dt < 1e-4 psi^2, dt below T_b/10, dt/(2 substeps) below T_b/60; then statistics of 1e6
-    particles do not show dt. The same key gives the same noise. Runs under jit, vmap over keys and parameters; no gradient goes
-    through a particle that is lost. Raises ValueError for alpha outside [0, 1], a diffusion coefficient or gamma below 0,
-    dt <= 0, psi not 0 < low < high < 1, steps that `every` does not divide.
+    Canonical: bounce for dt/2 (`substeps` Runge-Kutta steps; 0: no bounce nor drift in theta), noise for dt, bounce for dt/2.
+    Weak order two away from walls, one at them. Good values: D_perp dt < 1e-4 psi^2, dt below T_b/10, dt/(2 substeps) below
+    T_b/60; then statistics of 1e6 particles do not show dt. The same key gives the same noise. Runs under jit, vmap over keys
+    and parameters; no gradient goes through a particle that is lost. Raises ValueError for alpha outside [0, 1], a D or gamma
+    below 0, dt <= 0, psi not 0 < low < high < 1, steps that `every` does not divide, a source, a `Closing` friction.
     """
     given = _given(parameters)
     check("dt", dt, 0.0, math.inf, "a step lasts more than 0", inside=True)
@@ -248,17 +248,20 @@ def walk(particles: Particles, key, *, parameters, dt, steps: int, every: int | 
             raise ValueError(f"monte carlo {name} = {wall!r} is unknown; use 'absorbing' or 'reflecting'")
     if form not in ("canonical", "paper"):
         raise ValueError(f"monte carlo form = {form!r} is unknown; use 'canonical' or 'paper'")
+    if form == "paper" and substeps == 0:
+        raise ValueError("monte carlo substeps = 0: leaving out the bounce belongs to form='canonical'")
     if form == "paper" and p_max is not None:
         raise ValueError(f"monte carlo p_max = {p_max:g}: a range of p belongs to form='canonical'")
     every = steps if every is None else every
-    if steps < 1 or every < 1 or steps % every or substeps < 1:
-        raise ValueError(f"monte carlo steps = {steps}, every = {every}, substeps = {substeps}: whole numbers of at least 1, "
-                         "and every must divide steps")
+    if steps < 1 or every < 1 or steps % every or substeps < 0:
+        raise ValueError(f"monte carlo steps = {steps}, every = {every}, substeps = {substeps}: whole numbers of at least 1 "
+                         "(substeps 0: no bounce), and every must divide steps")
     pushed, aging = any(given[name] is not None for name in _DRIFTS), given["lifetime"] is not None
     if form == "paper" and (pushed or aging):
         raise ValueError("monte carlo form = 'paper': further drifts and a lifetime belong to form='canonical'")
     rule = Rule(
         steps, every, substeps, (low, high), inner, outer, planet, form, None if p_max is None else float(p_max),
         bool(getattr(parameters, "detailed_balance", False)), not _is(given["alpha"], 0.5),
-        not (_is(given["D_par"], 0.0) and _is(given["gamma"], 0.0)), bool(keep), None if bins is None else tuple(float(y) for y in np.asarray(bins)), pushed, aging)
+        not (_is(given["D_par"], 0.0) and _is(given["gamma"], 0.0)), bool(keep),
+        None if bins is None else tuple(float(y) for y in np.asarray(bins)), pushed, aging)
     return _walk(particles, key, float_leaves(given), dt, t0, rule)
