@@ -89,7 +89,7 @@ def test_loss_cone(bounce):
 
 @pytest.fixture(scope="module")
 def noise():
-    @plain_jit
+    @jax.jit                                         # many steps: worth its compilation
     def run(particles, key, alpha, D_perp, dt):
         return mc.walk(particles, key, parameters=coefficients(D_perp=D_perp, alpha=alpha, rho=0.0), dt=dt, steps=160, psi=BOX,
                        inner="reflecting", outer="reflecting", substeps=0, bins=np.linspace(*BOX, 5))
@@ -234,26 +234,30 @@ def test_samplers_draw_what_they_say():
 
     x, w = np.polynomial.legendre.leggauss(60)
     psi, u = 0.5 + 0.2 * x[:, None], x[None, :]
-    half, B = place(psi, u)
-    measure = 0.2 * w[:, None] * w[None, :] * half * math.sqrt(2 * math.pi)
-    one = plain_jit(lambda: mc.thermal(KEY, 20000, psi=BOX, mu=3.0))()
-    N = np.sum(measure * np.exp(-3.0 * B))
-    assert one.effective_number > 19000
-    within(20000 * one.weight, N)
-    within(20000 * one.weight * (3.0 * one.point.B), 3.0 * np.sum(measure * B * np.exp(-3.0 * B)))
-    within(20000 * one.weight * one.v**2, N)
-    two = plain_jit(lambda: mc.thermal(KEY, 20000, psi=BOX, mu=(0.5, 6.0), theta=True, cells=128))()
-    N = 2 * math.pi * np.sum(measure * (np.exp(-0.5 * B) - np.exp(-6.0 * B)) / B)
-    within(20000 * two.weight, N)
+
+    @plain_jit
+    def drawn():
+        one = mc.thermal(KEY, 20000, psi=BOX, mu=3.0, cells=64)
+        two = mc.thermal(KEY, 20000, psi=BOX, mu=(0.5, 6.0), theta=True, cells=64)
+        # the same from uniform points and weights
+        flat = mc.sample(KEY, 40000, lambda l, v, theta, psi, mu: jnp.exp(-0.5 * v**2 - mu * fl.from_length(l, psi).B), psi=BOX,
+                         mu=(0.5, 6.0), theta=True)
+        return one, one.v, one.point.B, two, flat, place(psi, u), (one.effective_number, flat.effective_number)
+
+    one, v, field, two, flat, (half, B), effective = drawn()
+    measure = 0.2 * w[:, None] * w[None, :] * np.asarray(half) * math.sqrt(2 * math.pi)
+    B, weight = np.asarray(B), np.asarray(20000 * one.weight)
+    N_one = np.sum(measure * np.exp(-3.0 * B))
+    assert effective[0] > 18000 and 4000 < effective[1] < 20000
+    within(weight, N_one)
+    within(weight * np.asarray(field), np.sum(measure * B * np.exp(-3.0 * B)))
+    within(weight * np.asarray(v) ** 2, N_one)
+    N_two = 2 * math.pi * np.sum(measure * (np.exp(-0.5 * B) - np.exp(-6.0 * B)) / B)
+    within(20000 * np.asarray(two.weight), N_two)
+    within(40000 * np.asarray(flat.weight), N_two)
     assert two.mu.min() >= 0.5 and two.mu.max() <= 6.0
-    # the same from uniform points and weights
-    flat = plain_jit(lambda: mc.sample(
-        KEY, 40000, lambda l, v, theta, psi, mu: jnp.exp(-0.5 * v**2 - mu * fl.from_length(l, psi).B), psi=BOX, mu=(0.5, 6.0),
-        theta=True))()
-    within(40000 * flat.weight, N)
     gap = np.average(flat.mu, weights=flat.weight) - np.average(two.mu, weights=two.weight)
-    assert abs(gap) < 4 * np.std(two.mu) / math.sqrt(float(flat.effective_number))
-    assert 4000 < flat.effective_number < 20000
+    assert abs(gap) < 4 * np.std(two.mu) / math.sqrt(float(effective[1]))
 
 
 def test_particles_of_a_grid():
