@@ -23,7 +23,7 @@ the largest there, so a state that is nowhere negative has no negative temperatu
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import jax
@@ -271,7 +271,11 @@ def averages(grid, f, potential=None) -> Averages:
     potential: e phi = phi/rho [T0] at the centres of psi, (psi,), to be counted in `energy`. Errors of a Maxwellian, L from 1.05
     to 2 with (24, 48, 60) cells: E_par 4e-4; T_perp 4e-4, from what the mu nodes leave out above 7/B_out.
     """
-    grid, f = _state(grid, f)
+    return _averages(*_state(grid, f), potential)
+
+
+@partial(jax.jit, static_argnums=0)
+def _averages(grid, f, potential):
     N, perp, par = _cells(grid, f)
     amount, perp, par = _total(grid, N), _total(grid, perp), _total(grid, par)
     energy = perp + par
@@ -288,7 +292,11 @@ def local(grid, f) -> Local:
 
     Sums over the cells are those of `averages`: sum of n volumes is the number, sum of n T_perp volumes the number times T_perp.
     """
-    grid, f = _state(grid, f)
+    return _local(*_state(grid, f))
+
+
+@partial(jax.jit, static_argnums=0)
+def _local(grid, f):
     N, perp, par = _cells(grid, f)
     n = _density(grid, N, _spatial(grid, _tables(grid).volume / grid["chi"].measure, N))
     return Local(n, _ratio(perp, N), _ratio(par, N), _ratio(2.0 * par, N), _ratio(perp, 2.0 * par))
@@ -305,6 +313,11 @@ def equatorial(grid, f) -> Profile:
     equator, as in a state of few single cells, all are the mean of these two.
     """
     grid, f = _state(grid, f)
+    return Profile(1.0 / grid["psi"].centers, *_equatorial(grid, f))
+
+
+@partial(jax.jit, static_argnums=0)
+def _equatorial(grid, f):
     t, n, chi_axis = _tables(grid), grid["chi"].n, 2 - (grid.ndim - 1)
     sums = _sums(grid, f)
     beside = [(jnp.take(a, n // 2 - 1, axis=chi_axis), jnp.take(a, n // 2, axis=chi_axis)) for a in sums]
@@ -315,8 +328,7 @@ def equatorial(grid, f) -> Profile:
     B = t.B_eq.astype(N.dtype)
     B = B[:, None] if grid.ndim == 5 else B
     perp, par = B * M, B**2 * Q
-    return Profile(1.0 / grid["psi"].centers, _density(grid, N, 1.0 / B**2), _ratio(perp, N), _ratio(0.5 * par, N),
-                   _ratio(par, N), _ratio(perp, par))
+    return _density(grid, N, 1.0 / B**2), _ratio(perp, N), _ratio(0.5 * par, N), _ratio(par, N), _ratio(perp, par)
 
 
 def leaf_entropy(grid, f, leaves: bool = False):
