@@ -33,7 +33,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ._particle_steps import Rule, canonical_step, paper_step
+from ._particle_steps import Rule, canonical_step, paper_step, root
 from ._particles import Particles, check, from_canonical, from_paper, sample, sample_grid, thermal
 from .coefficients import evaluate, float_leaves
 from .physics.field_lines import Point, from_length, from_potential
@@ -178,7 +178,7 @@ def _walk(particles, key, given, dt, t0, rule):
         keys = jax.random.split(jax.random.fold_in(key, k), 4)
         state = (paper_step if paper else canonical_step)(state, mu, keys, dt, rule, c)
         if state[2] is not None:                     # nothing depends on theta: its own noise is exact at any place
-            turn = jnp.sqrt(c["D_theta"] * dt) * jax.random.normal(keys[3], state[2].shape, dtype)
+            turn = root(c["D_theta"] * dt) * jax.random.normal(keys[3], state[2].shape, dtype)
             state = *state[:2], jnp.where(state[4] > 0.0, state[2] - turn, state[2]), *state[3:]
         return state, None
 

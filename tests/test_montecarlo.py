@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from compiling import plain_jit
 
-import jaxbelt as jb
 from jaxbelt import montecarlo as mc
 from jaxbelt.grid import Axis, Grid
 from jaxbelt.physics import field_lines as fl
@@ -75,13 +74,11 @@ def test_frequency_and_drift_at_the_equator(bounce):
 
 def test_loss_cone(bounce):
     psi, cosine = 0.4, (np.arange(200) + 0.5) / 200                   # isotropic, all of one speed
-    at = fl.from_potential(0.0, psi)
-    surface = fl.from_potential(fl.surface_potential(psi), psi, outside="nearest").B
-    particles = mc.from_paper(np.zeros(200), 1.5 * cosine, psi, 0.5 * 1.5**2 * (1 - cosine**2) / at.B, np.zeros(200))
-    # the way to the surface and back, within half a bounce of the slowest
-    half = float(jb.guiding_center.bounce_period(0.5 * 1.5**2, particles.mu[0], psi)) / 2
-    end = bounce(particles, half / 40)
-    edge = math.sqrt(1 - float(at.B / surface))                       # sin^2 = B_eq/B_s: half a bounce is enough for the lost
+    B, surface, speed = psi**3, math.sqrt(4 - 3 * psi), 1.5
+    particles = mc.from_canonical(np.zeros(200), speed * cosine / B, psi, 0.5 * speed**2 * (1 - cosine**2) / B, np.zeros(200))
+    # half a bounce of those that go furthest
+    end = bounce(particles, 2 * fl.HALF_LENGTH / (psi * speed) / 40)
+    edge = math.sqrt(1 - B / surface)                       # sin^2 = B_eq/B_s: half a bounce is enough for the lost
     assert np.array_equal(end.alive, cosine < edge)
 
 
@@ -213,15 +210,20 @@ def test_drifts_of_the_user_lifetime_and_a_range_of_p():
                               np.array([0.0, 0.0, 0.3]), theta=np.zeros(3))
     given = coefficients(C_l=lambda t, l, v, psi, mu: 0.2 + 0 * l, C_theta=lambda t, l, v, psi, mu: psi, lifetime=2.0,
                          C_psi=lambda t, l, v, psi, mu: 0.1 * psi, rho=0.0)
-    run = plain_jit(lambda s: mc.walk(s, KEY, parameters=given, dt=0.05, steps=20, psi=BOX, p_max=8.0))
-    end = run(start).particles
+
+    @plain_jit
+    def run(start):
+        end = mc.walk(start, KEY, parameters=given, dt=0.05, steps=20, psi=BOX, p_max=8.0).particles
+        return start.l, start.v, end, end.l, end.v
+
+    l, v, end, end_l, end_v = run(start)
     np.testing.assert_allclose(end.psi[:2], start.psi[:2] * math.exp(0.1), rtol=1e-5)
-    np.testing.assert_allclose(end.l[:2], start.l[:2] + 0.2, rtol=1e-5)
+    np.testing.assert_allclose(end_l[:2], l[:2] + 0.2, rtol=1e-5)
     np.testing.assert_allclose(end.theta, start.psi * math.expm1(0.1) / 0.1, rtol=1e-5)
     np.testing.assert_allclose(end.weight, math.exp(-0.5), rtol=1e-12)
     # the third has more energy than p_max has at the equator: only the drift moves it along the line
-    np.testing.assert_allclose(end.l[2], start.l[2] + 0.2, rtol=1e-5)
-    np.testing.assert_allclose(end.v[2], start.v[2], rtol=1e-12)
+    np.testing.assert_allclose(end_l[2], l[2] + 0.2, rtol=1e-5)
+    np.testing.assert_allclose(end_v[2], v[2], rtol=1e-12)
 
 
 # --- samplers and statistics ---
@@ -277,24 +279,57 @@ def test_particles_of_a_grid():
 
 def test_seeds_and_transformations(start):
     def run(key):
-        return mc.walk(start, key, parameters=coefficients(D_perp=1e-3), dt=0.1, steps=4, every=2, psi=BOX, keep=True, substeps=1)
+        walk = mc.walk(start, key, parameters=coefficients(D_perp=1e-3), dt=0.1, steps=4, every=2, psi=BOX, keep=True, substeps=1)
+        B = walk.particles.point.B
+        named = {name: getattr(walk, name) for name in ("N", "N_error", "T_perp", "E_par", "fraction")}
+        return walk, named, walk.particles.mu * B, (walk.particles.p * B) ** 2 / 2
 
     single, other = plain_jit(run), jax.random.key(7)
-    one, again, second = single(KEY), single(KEY), single(other)
+    (one, named, heat, parallel), (again, *_), (second, *_) = single(KEY), single(KEY), single(other)
     for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(again)):
         assert np.array_equal(a, b)
     assert not np.array_equal(one.particles.psi[-1], second.particles.psi[-1])
     assert one.particles.psi.shape == (3, COUNT) and one.t.tolist() == pytest.approx([0.0, 0.2, 0.4])
-    many = plain_jit(jax.vmap(run))(jnp.stack([KEY, other]))
+    many = plain_jit(jax.vmap(lambda key: run(key)[0]))(jnp.stack([KEY, other]))
     np.testing.assert_allclose(many.particles.psi[1], second.particles.psi, rtol=1e-13)
     both = one.merged(second)
     assert float(both.N[-1]) == pytest.approx(float(one.N[-1] + second.N[-1]))
     # sums over the particles are what `Walk` says they are, errors those of independent particles
-    end = jax.tree.map(lambda y: y[-1], one.particles)
-    w = np.asarray(end.weight)
-    assert float(one.T_perp[-1]) == pytest.approx(np.average(end.mu * end.point.B, weights=w))
-    assert float(one.E_par[-1]) == pytest.approx(np.average(end.v**2 / 2, weights=w))
-    assert float(one.N_error[-1]) == pytest.approx(math.sqrt(COUNT) * np.std(w))
+    w = np.asarray(one.particles.weight)
+    for k in range(3):
+        assert float(named["T_perp"][k]) == pytest.approx(np.average(heat[k], weights=w[k]))
+        assert float(named["E_par"][k]) == pytest.approx(np.average(parallel[k], weights=w[k]))
+        assert float(named["N_error"][k]) == pytest.approx(math.sqrt(COUNT) * np.std(w[k]))
+        assert float(named["fraction"][k]) == pytest.approx(w[k].sum() / w[0].sum())
+
+
+AT = np.array([2e-3, 0.3, 0.2, 0.4, 0.05])
+
+
+def mean_energy(y):
+    """Of a few particles, through all that moves and reflects; the key, and so the noise, is the same."""
+    few = mc.from_canonical(np.linspace(-0.3, 0.4, 6), np.linspace(-3.0, 9.0, 6), np.linspace(0.35, 0.6, 6), 2.0, np.zeros(6))
+    given = coefficients(D_perp=y[0], alpha=y[1], D_par=y[2], gamma=y[3], rho=y[4])
+    end = mc.walk(few, KEY, parameters=given, dt=0.1, steps=4, psi=BOX, planet="reflecting", inner="reflecting",
+                  substeps=1).particles
+    return jnp.sum((end.energy + jnp.sin(end.theta)) * end.weight)
+
+
+def test_derivatives_against_differences():
+    both = plain_jit(lambda y, dy: jax.jvp(mean_energy, (y,), (dy,)))
+    for k in range(5):
+        h = 1e-4 * AT * (np.arange(5) == k)
+        values = [float(both(AT + m * h, h)[0]) for m in (-2, -1, 1, 2)]
+        slope = float(both(AT, h)[1])
+        assert abs((8 * (values[2] - values[1]) - (values[3] - values[0])) / 12 - slope) < 1e-6 * abs(slope) and slope != 0.0
+    assert np.isfinite(both(np.array([0.0, 0.5, 0.0, 0.0, 0.0]), np.ones(5))[1])
+
+
+@pytest.mark.slow
+def test_reverse_mode_is_forward_mode():
+    reverse, forward = plain_jit(jax.grad(mean_energy)), plain_jit(jax.jacfwd(mean_energy))
+    for at in (AT, np.array([0.0, 0.5, 0.0, 0.0, 0.0])):
+        np.testing.assert_allclose(reverse(at), forward(at), rtol=1e-10)
 
 
 GOOD = dict(dt=0.1, steps=2, psi=BOX)
