@@ -19,7 +19,8 @@ Dimensionless: m = 1, v_th = 1, planet's radius 1, B = 1 at its equator; rho = m
 
 Particles carry weights. One that is lost keeps its place and has weight 0; absorption by a wall in psi between the two ends of
 a step is taken off the weight as the probability that a Brownian path between them met the wall, which leaves no error of
-order dt^(1/2) (walls looked at only at the ends of steps keep 3 % too many particles at dt = .05, D_perp = 1e-3).
+order dt^(1/2): walls looked at only at the ends of steps keep 6 % too many particles at D_perp dt = 5e-5 between psi = .3 and .7,
+where this keeps the right number, within sampling errors of .2 %, up to steps sixteen times as long.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from compiling import plain_jit
 
+from jaxbelt import _particle_steps as steps
 from jaxbelt import montecarlo as mc
 from jaxbelt.grid import Axis, Grid
 from jaxbelt.physics import field_lines as fl
@@ -184,6 +185,33 @@ def test_the_printed_and_the_canonical_equations_are_one(start):
     error = np.std(one - two, axis=1) / math.sqrt(one.shape[1])
     assert np.all(np.abs(gap) < 4 * error) and np.all(np.abs(matters) > 20 * error), (gap, matters, error)
     assert np.mean(np.abs(one - two), axis=1)[0] < 0.002 * np.abs(matters[0])
+
+
+@pytest.mark.slow
+def test_a_step_is_of_weak_order_two():
+    """Means over the noise by Gauss-Hermite quadrature, no sampling: one step against two halves differs in third order."""
+    nodes, share = np.polynomial.hermite_e.hermegauss(14)
+    share = share / share.sum()
+    rule = steps.Rule(steps=1, every=1, substeps=8, psi=(0.05, 0.95), inner="absorbing", outer="absorbing", planet="absorbing",
+                      form="canonical", p_max=None, closed=False, drifts=True, parallel=True, keep=False, bins=None, pushed=False,
+                      lifetime=False)
+    c = dict(D_perp=2e-3, alpha=0.1, D_par=0.0, gamma=0.2, rho=0.05)
+
+    def step(state, h):
+        state = steps._parallel(steps._bounce(state, 3.0, h / 2, rule, c), 0.0, h / 2, rule, c)
+        n = state[0].size
+        s, v, theta, psi, weight = (None if y is None else jnp.repeat(y, 14) for y in state)
+        state = steps._across((s, v, theta, psi, weight * jnp.tile(share, n)), jnp.tile(nodes, n), h, rule, c)
+        return steps._bounce(steps._parallel(state, 0.0, h / 2, rule, c), 3.0, h / 2, rule, c)
+
+    def means(state):
+        s, v, _, psi, weight = state
+        B = fl.Point(s, 1 - s**2, psi).B
+        return jnp.array([jnp.sum(weight * y) for y in (psi, psi**2, v**2, 3.0 * B, s * v, s**2)])
+
+    start = jnp.array([0.2]), jnp.array([0.8]), None, jnp.array([0.45]), jnp.array([1.0])
+    error = plain_jit(lambda h: jnp.abs(means(step(start, h)) - means(step(step(start, h / 2), h / 2))))
+    assert np.all(np.asarray(error(0.1) / error(0.05)) > 7)
 
 
 def test_noise_along_the_field_and_friction():
