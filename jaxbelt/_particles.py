@@ -179,8 +179,9 @@ def _thermal(key, n, psi, mu, temperature, theta, cells):
 
 def sample_grid(key, n: int, grid, f) -> Particles:
     """n particles of equal weight from a gridded P, axes "mu" (nodes), "psi", "chi", "p" and perhaps "theta": a cell by its
-    content, then uniform inside it (those that so come to lie inside the planet, `walk` leaves out). ValueError if a value is negative or an
-    axis is missing."""
+    content, then uniform inside it (those that so come to lie inside the planet, `walk` leaves out). ValueError if a value is
+    negative or an axis is missing.
+    """
     missing = [name for name in ("mu", "psi", "chi", "p") if name not in grid.names]
     if missing:
         raise ValueError(f"monte carlo grid: needs an axis {missing[0]!r}; it has {', '.join(grid.names)}")
