@@ -122,7 +122,8 @@ class Advection(Flow):
 
 def feet_of_contraction(faces, rate, dt):
     """Feet of the faces (n+1,) for dx/dt = -rate x: x exp(rate dt), shape (..., n+1) for a rate (..., 1)."""
-    return jnp.asarray(faces) * jnp.exp(jnp.asarray(rate) * dt)
+    # beyond e^80 every foot is outside the grid, or in the cell at 0
+    return jnp.asarray(faces) * jnp.exp(jnp.clip(jnp.asarray(rate) * dt, -80.0, 80.0))
 
 
 def feet_of_speed(faces, speed, dt, substeps=8):

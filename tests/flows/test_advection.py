@@ -107,8 +107,8 @@ def test_number_over_a_thousand_steps_and_none_below_zero():
     axis = stretched(48)
     grid = Grid((Axis.nodes("mu", [1.0, 2.0], [0.3, 0.8]), axis))
     box = jnp.asarray(np.where(np.abs(axis.centers - 1.0) < 2.0, 1.0, 0.0)) * jnp.asarray([[1.0], [3.0]])
-    for rate, dt in ((1.0, 0.02), (1.0, 3.0), (jnp.asarray([[0.3], [0.001]]), 0.1)):
-        flow = Advection(axis="p", rate=rate)
+    for rate, dt in ((1.0, 0.02), (1.0, 3.0), ([[0.3], [0.001]], 0.1)):
+        flow = Advection(axis="p", rate=jnp.asarray(rate) * jnp.ones((2, 1)))
         f, walls = steps(grid, flow, box, dt, 1000)
         drift = float(grid.content(f) / grid.content(box)) - 1
         print(f"rate dt {np.ravel(rate) * dt}: number {drift:.1e}, least {float(jnp.min(f)):.1e}")

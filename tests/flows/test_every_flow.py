@@ -15,7 +15,7 @@ from compiling import plain_jit
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxbelt.coefficients import Series, Time
-from jaxbelt.flows import LineDiffusion, Mixing, MixingSeries, Reaction, Rotation, Sheared, Transport
+from jaxbelt.flows import Advection, LineDiffusion, Mixing, MixingSeries, Reaction, Rotation, Sheared, Transport
 from jaxbelt.flows.tensor import TensorDiffusion
 from jaxbelt.flows.transport import rate as courant_rate
 from jaxbelt.flows.weights import fitted
@@ -120,6 +120,11 @@ def sheared(grid, rng, decades, constant=False):
     return Sheared(line=LineDiffusion(axis="x", up=up), ring="phi", shift=jnp.asarray(rng.uniform(-2, 2, shape)))
 
 
+def advection(grid, rng, decades, constant=False):
+    shape = row(grid, "x")
+    return Advection(axis="x", rate=rng.choice([-1.0, 1.0], shape) * rates(rng, shape, decades) * (0.0 if constant else 1.0))
+
+
 def reaction(grid, rng, decades, constant=False):
     loss = rates(rng, grid.shape, decades)
     return Reaction(loss=loss, source=loss if constant else rates(rng, grid.shape, decades))
@@ -198,6 +203,7 @@ FLOWS = {
     "walls, loss, source": (open_line, ("x phi", "x", "mu x phi", "phi mu x y"), False),
     "walls, loss, source, exponential": (partial(open_line, method="exponential"), ("x", "mu x phi"), False),
     "sheared": (sheared, ("mu x phi", "x phi", "phi mu x y"), True),
+    "advection": (advection, ("x phi", "x", "mu x phi", "phi mu x y"), False),
     "reaction": (reaction, ("x", "phi", "x phi", "mu x phi", "phi mu x y"), False),
     "mixing": (mixing, ("phi mu x y", "x", "phi", "x phi", "mu x phi"), True),
     "mixing series": (mixing_series, ("mu x phi", "x phi"), True),
@@ -274,7 +280,7 @@ def test_positive_and_conservative(name, grid_name):
         change = grid.content(new) - grid.content(f)
         gained = sum(budget.values(), jnp.zeros(RUNS))
         size = grid.content(f) + sum((jnp.abs(v) for v in budget.values()), jnp.zeros(RUNS))
-        assert float(jnp.max(jnp.abs(change - gained) / size)) <= 1e-13
+        assert bool(jnp.all(jnp.abs(change - gained) <= 1e-13 * size))       # some runs lose all they have
         if FLOWS[name][2]:
             assert float(jnp.max(jnp.abs(change) / grid.content(f))) <= 1e-13
         if "loss" in budget:
@@ -282,7 +288,8 @@ def test_positive_and_conservative(name, grid_name):
         f = new
 
 
-@cases(leave=("tensor, walls, loss, source", "closed transport", "cyclic line, exponential", "fitted line, exponential"))
+@cases(leave=("advection", "tensor, walls, loss, source", "closed transport", "cyclic line, exponential",
+              "fitted line, exponential"))
 def test_constants_are_kept(name, grid_name):
     grid, flow, _ = made(name, grid_name, 6, constant=True)
     new, _ = one(grid, flow, jnp.ones(grid.shape))
@@ -290,8 +297,8 @@ def test_constants_are_kept(name, grid_name):
     np.testing.assert_allclose(new, 1.0, rtol=0, atol=1e-11 if name.startswith("tensor") else 1e-12)
 
 
-SIMILAR = ("cyclic line, exponential", "fitted line", "fitted line, exponential", "fitted cyclic line", "pure rotation",
-           "walls, loss, source, exponential", "tensor, walls, loss, source")
+SIMILAR = ("advection", "cyclic line, exponential", "fitted line", "fitted line, exponential", "fitted cyclic line",
+           "pure rotation", "walls, loss, source, exponential", "tensor, walls, loss, source")
 
 
 @cases(leave=(*SIMILAR, "closed transport"))

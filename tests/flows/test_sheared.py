@@ -1,11 +1,10 @@
 """`Sheared`: diffusion along a skew direction with an irrational, varying slope."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiling import plain_jit
 from scipy.special import erf
 
 from jaxbelt.coefficients import Time
@@ -25,10 +24,13 @@ def made(n, m):
     return grid, Sheared(line=LineDiffusion(axis="x", up=up), ring="theta", shift=jnp.asarray(shift)[:, None])
 
 
-@partial(jax.jit, static_argnums=0)
-def steps(grid, flow, f, dt, count):
+def run(grid, flow, f, dt, count):
     state = flow.prepare(grid, dt)
     return jax.lax.fori_loop(0, count, lambda i, f: flow.advance(grid, state, f, Time.at(0.0), dt)[0], f)
+
+
+# the second for errors far above rounding
+steps, plain_steps = (jit(run, static_argnums=0) for jit in (jax.jit, plain_jit))
 
 
 def exact(grid, t):
@@ -46,7 +48,7 @@ def test_converges_where_the_slope_is_irrational(refinements):
     errors, t = [], 0.2
     for n, count in ((64, 16), (128, 32), (256, 64))[:refinements]:
         grid, flow = made(n, n // 2)
-        f = steps(grid, flow, jnp.asarray(exact(grid, 0.0)), t / count, count)
+        f = plain_steps(grid, flow, jnp.asarray(exact(grid, 0.0)), t / count, count)
         change = np.abs(exact(grid, t) - exact(grid, 0.0)).mean()
         errors.append(float(np.abs(np.asarray(f) - exact(grid, t)).mean()))
     orders = np.log2(np.array(errors[:-1]) / np.array(errors[1:]))
@@ -116,8 +118,8 @@ def test_noise_and_friction_along_the_field_against_the_exact_solution():
     for n, count in ((64, 8), (128, 16)):
         grid, flow, B, shift = along_the_field(n, n // 2)
         f0, exact = (relaxed(grid, B, shift, x) for x in (0.0, t))
-        f = np.asarray(steps(grid, flow, jnp.asarray(f0), t / count, count))
-        assert f.min() >= 0 and abs(grid.content(f) / grid.content(f0) - 1) <= 1e-13
+        f = np.asarray(plain_steps(grid, flow, jnp.asarray(f0), t / count, count))
+        assert f.min() >= 0
         errors.append(grid.content(np.abs(f - exact)) / grid.content(exact))
     change = grid.content(np.abs(f0 - exact)) / grid.content(exact)
     print(f"L1 {errors}, of a change of {change:.2f}; max shear per cell {np.max(np.abs(np.diff(shift, axis=1))):.2f}")
@@ -129,9 +131,9 @@ def test_detailed_balance_of_noise_and_friction():
     grid, flow, B, _ = along_the_field(32, 8)
     f0 = jnp.asarray(np.exp(-GAMMA / NOISE * (B * grid.centers("p")) ** 2) * np.ones(grid.shape))
     for dt in (0.01, 1.0, 100.0):
-        np.testing.assert_allclose(steps(grid, flow, f0, dt, 1), f0, rtol=0, atol=4e-15)
+        np.testing.assert_allclose(steps(grid, flow, f0, dt, 1), f0, rtol=0, atol=2e-15)
     rough = np.random.default_rng(0).uniform(size=grid.shape) ** 4
     held = np.sum(rough * grid.volumes, axis=1, keepdims=True) / np.sum(f0 * grid.volumes, axis=1, keepdims=True)
     f = np.asarray(steps(grid, flow, jnp.asarray(rough), 5.0, 30))
-    assert f.min() >= 0
+    assert f.min() >= 0 and abs(grid.content(f) / grid.content(rough) - 1) <= 1e-13
     np.testing.assert_allclose(np.mean(f, axis=2), np.mean(held, axis=2) * f0[:, :, 0], rtol=1e-10)
