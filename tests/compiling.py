@@ -40,7 +40,7 @@ def compile_plainly(on):
 
 
 def _watch():
-    """JAX takes these options from a call of `jit` or for a whole process, not in between: they are added where it builds them."""
+    """JAX takes these options from a call of `jit` or for a whole process, not in between: they join where it builds them."""
     from jax._src import compiler
 
     usual = compiler.get_compile_options

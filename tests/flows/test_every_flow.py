@@ -315,6 +315,7 @@ def test_eager_jit_vmap_and_sharded_agree(name, grid_name):
 
 
 @cases(leave=(*SIMILAR, "closed transport"))
+@pytest.mark.plain
 def test_gradients(name, grid_name):
     """Reverse == forward == central differences on smooth data; finite in vacuum and at a delta."""
     grid, flow, rng = made(name, grid_name, 1)

@@ -12,6 +12,8 @@ from jaxbelt.physics.dipole import KineticEnergy, mu_of_energy
 from jaxbelt.physics.losses import KpLifetime
 from jaxbelt.physics.radial_diffusion import BrautigamAlbert, PowerLaw
 
+pytestmark = pytest.mark.plain
+
 
 def test_radial_diffusion_with_kp_and_lifetimes():
     grid = dd.grid(L=(3.0, 7.0), cells=40)

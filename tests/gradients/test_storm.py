@@ -16,6 +16,7 @@ DATA = Path(__file__).parents[3] / "shared" / "data"
 HOUR = 3600.0
 
 
+@pytest.mark.plain
 def test_storm_with_convection_waves_and_shadowing():
     """All D_LL, convection, lifetime, shadowing and driver values and both walls, through a jump of Kp as the storm arrives."""
     case = load_case("storm-2013-03", ["grid.cells=[16,8]", "grid.L=[3.0,7.0]"])
@@ -25,6 +26,7 @@ def test_storm_with_convection_waves_and_shadowing():
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="needs the folder shared/data with the measured drivers")
+@pytest.mark.plain
 def test_no_nan_in_any_coefficient_or_derivative_of_2013():
     """Every model of the library at every Kp and Dst of 2013, with derivatives in its driver and its factor."""
     drivers = jb.drivers.read_omni2(DATA / "omni2_2013.txt")

@@ -10,6 +10,8 @@ from jaxbelt.physics import dipole
 from jaxbelt.physics import field_lines as fl
 from jaxbelt.physics import guiding_center as gc
 
+pytestmark = pytest.mark.plain
+
 rng = np.random.default_rng(11)
 N = 24
 PSI = rng.uniform(0.15, 0.9, N)
@@ -423,6 +425,7 @@ def test_many_orbits_are_the_orbits_one_by_one():
     same(together.chi, mapped.chi.T, rtol=1e-9)
 
 
+@pytest.mark.optimised
 def test_single_precision():
     small = tuple(np.float32(v) for v in (0.0, START, 0.0, 0.5))
     out, exact = follow(OF, T_B / 80, small), follow(OF, T_B / 80)
