@@ -21,6 +21,8 @@ def test_storm_with_convection_waves_and_shadowing():
     """All D_LL, convection, lifetime, shadowing and driver values and both walls, through a jump of Kp as the storm arrives."""
     case = load_case("storm-2013-03", ["grid.cells=[16,8]", "grid.L=[3.0,7.0]"])
     _, f0 = belt((16, 8))
+    # more than one substep a step, or the test would not see their loop
+    assert case.problem.plan.drift * 600.0 / 0.8 > 2
     gradient = check(case.problem, f0, [32 * HOUR, 33 * HOUR, 34 * HOUR], 600.0)
     assert int(jnp.sum(gradient != 0)) > 30
 
