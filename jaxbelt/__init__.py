@@ -27,7 +27,8 @@ _HOME = {
 _MODULES = {
     "drift_diffusion": "equations.drift_diffusion", "velocity": "equations.velocity",
     "foliated": "equations.foliated", "kinetic": "equations.kinetic", "two_field": "equations.two_field",
-    "constants": "constants", "distributions": "distributions", "flows": "flows", "linear": "linear", "nodes": "nodes",
+    "constants": "constants", "distributions": "distributions", "flows": "flows", "linear": "linear",
+    "montecarlo": "montecarlo", "nodes": "nodes",
     "plot": "plot",
     "chorus": "physics.chorus", "contours": "physics.contours", "dipole": "physics.dipole", "drift": "physics.drift",
     "drift_average": "physics.drift_average", "drivers": "physics.drivers", "electric": "physics.electric",

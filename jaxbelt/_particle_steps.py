@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from .physics.field_lines import Point, S, from_length, from_potential
 
-__all__ = ["Rule", "canonical_step", "paper_step"]
+__all__ = ["Rule", "canonical_step", "paper_step", "root"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +35,12 @@ class Rule:
     bins: tuple | None
     pushed: bool
     lifetime: bool
+
+
+def root(y):
+    """sqrt(y), 0 with derivative 0 where y <= 0."""
+    some = y > 0.0
+    return jnp.where(some, jnp.sqrt(jnp.where(some, y, 1.0)), 0.0)
 
 
 def _rates(s, v, psi, mu, turning):
@@ -80,7 +86,7 @@ def _bounce(state, mu, h, rule, c):
         else:                                       # specular, with the energy it came with
             back = jnp.sign(new) * jnp.maximum(2.0 * top - jnp.abs(new), 0.0)
             energy = 0.5 * fast**2 + mu * Point(new, 1.0 - new**2, psi).B
-            speed = jnp.sqrt(jnp.maximum(2.0 * (energy - mu * Point(back, 1.0 - back**2, psi).B), 0.0))
+            speed = root(2.0 * (energy - mu * Point(back, 1.0 - back**2, psi).B))
             new, fast = jnp.where(out, back, new), jnp.where(out, -jnp.sign(new) * speed, fast)
         kept = weight > 0.0
         if turning:
@@ -138,7 +144,7 @@ def _parallel(state, xi, h, rule, c):
     some = decay != 0.0
     # the variance of v, D_par h (1 - e^(-2 gamma h))/(2 gamma h)
     share = jnp.where(some, -jnp.expm1(-2.0 * decay) / jnp.where(some, 2.0 * decay, 1.0), 1.0)
-    kick = jnp.sqrt(c["D_par"] * h) * xi
+    kick = root(c["D_par"] * h) * xi
     new = v * jnp.exp(-decay) + jnp.sqrt(share) * kick
     at = Point(s, 1.0 - s**2, psi)
     if rule.p_max is not None:
@@ -155,7 +161,7 @@ def _across(state, xi, h, rule, c):
     here = Point(s, 1.0 - s**2, psi)
     chi, p = here.chi, v / here.B
     variance = c["D_perp"] * h
-    kick = jnp.sqrt(variance) * xi
+    kick = root(variance) * xi
     end = psi + kick
     if rule.drifts:
         k = (0.5 - c["alpha"]) * variance
@@ -227,14 +233,16 @@ def paper_step(state, mu, keys, h, rule, c):
         def substep(_, state):
             l, v, theta, psi, weight = state
 
-            def trial(part, r):
-                return l + part * r[0], v + part * r[1], _fold(psi + part * r[3], 0.0, rule)
+            def stage(i, carry):                    # of Runge-Kutta's four; rolled up, since a rate takes long to compile
+                rate, total = carry
+                part = jnp.where(i == 3, 1.0, jnp.where(i == 0, 0.0, 0.5)) * h
+                dl, dv, _, dpsi = rate
+                rate = rates(l + part * dl, v + part * dv, _fold(psi + part * dpsi, 0.0, rule))
+                share = jnp.where((i == 0) | (i == 3), 1.0, 2.0) / 6.0
+                return rate, tuple(y + share * dy for y, dy in zip(total, rate))
 
-            one = rates(l, v, psi)
-            two = rates(*trial(0.5 * h, one))
-            three = rates(*trial(0.5 * h, two))
-            four = rates(*trial(h, three))
-            dl, dv, turn, dpsi = ((a + 2.0 * (b + c) + d) / 6.0 for a, b, c, d in zip(one, two, three, four))
+            none = (jnp.zeros_like(psi),) * 4
+            dl, dv, turn, dpsi = jax.lax.fori_loop(0, 4, stage, (none, none))[1]
             new, line = l + h * dl, _fold(psi + h * dpsi, 0.0, rule)
             edge = S(jnp.sqrt(1.0 - line)) / line
             out = jnp.abs(new) > edge
@@ -251,8 +259,8 @@ def paper_step(state, mu, keys, h, rule, c):
         return jax.lax.fori_loop(0, rule.substeps, substep, state)
 
     l, v, theta, psi, weight = drift(state, 0.5 * h)
-    z = jnp.sqrt(c["D_perp"] * h) * jax.random.normal(keys[0], shape, psi.dtype)
-    y = jnp.sqrt(c["D_par"] * h) * jax.random.normal(keys[1], shape, psi.dtype)
+    z = root(c["D_perp"] * h) * jax.random.normal(keys[0], shape, psi.dtype)
+    y = root(c["D_par"] * h) * jax.random.normal(keys[1], shape, psi.dtype)
     here = from_length(l, psi, outside="extrapolate")
     read = c["alpha"] * z
     late = v + c["alpha"] * (y - v * here.q_l * z)

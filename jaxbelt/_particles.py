@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from functools import partial
 from typing import Any
 
 import jax
@@ -136,9 +137,14 @@ def thermal(key, n: int, *, psi, mu, temperature=1.0, theta: bool = False, cells
     and the place from a table of cells x cells whose deviations from exp(-H/T) inside a cell the weights make good: no bias, and
     an effective number within about 1 % of n. The sum of the weights is the integral of P0.
     """
-    low, high = _lines(psi)
-    least, most = _range("mu", mu, "needs a number of at least 0, or 0 <= low < high")
-    temperature = jnp.asarray(temperature, jnp.result_type(float))
+    check("temperature", temperature, 0.0, math.inf, "it must be above 0", inside=True)
+    return _thermal(key, n, _lines(psi), _range("mu", mu, "needs a number of at least 0, or 0 <= low < high"),
+                    jnp.asarray(temperature, jnp.result_type(float)), theta, cells)
+
+
+@partial(jax.jit, static_argnames=("n", "psi", "mu", "theta", "cells"))
+def _thermal(key, n, psi, mu, temperature, theta, cells):
+    (low, high), (least, most) = psi, mu
 
     def place(psi, u):
         """exp(-mu B/T) dl dpsi [dmu] per unit of u and psi, and B."""
@@ -173,7 +179,8 @@ def thermal(key, n: int, *, psi, mu, temperature=1.0, theta: bool = False, cells
 
 def sample_grid(key, n: int, grid, f) -> Particles:
     """n particles of equal weight from a gridded P, axes "mu" (nodes), "psi", "chi", "p" and perhaps "theta": a cell by its
-    content, then uniform inside it. ValueError if a value is negative or an axis is missing."""
+    content, then uniform inside it (those that so come to lie inside the planet, `walk` leaves out). ValueError if a value is negative or an
+    axis is missing."""
     missing = [name for name in ("mu", "psi", "chi", "p") if name not in grid.names]
     if missing:
         raise ValueError(f"monte carlo grid: needs an axis {missing[0]!r}; it has {', '.join(grid.names)}")

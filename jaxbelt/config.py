@@ -23,6 +23,7 @@ __all__ = ["InputError", "Table", "read", "parse", "section", "suggest", "UNITS"
 UNITS = {
     "time": {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "day": 86400.0, "days": 86400.0},
     "crossing": {"R_p/v_th": 1.0},
+    "length": {"m": 1.0, "cm": 1e-2, "km": 1e3},
     "lifetime": {"d": 1.0, "day": 1.0, "days": 1.0, "h": 1 / 24, "min": 1 / 1440},
     "energy": {"MeV": 1.0, "keV": 1e-3, "eV": 1e-6},
     "mu": {"MeV/G": 1.0, "MeV/nT": 1e5, "keV/nT": 1e2},

@@ -19,7 +19,8 @@ Dimensionless: m = 1, v_th = 1, planet's radius 1, B = 1 at its equator; rho = m
 
 Particles carry weights. One that is lost keeps its place and has weight 0; absorption by a wall in psi between the two ends of
 a step is taken off the weight as the probability that a Brownian path between them met the wall, which leaves no error of
-order dt^(1/2) (walls looked at only at the ends of steps keep 3 % too many particles at dt = .05, D_perp = 1e-3).
+order dt^(1/2): walls looked at only at the ends of steps keep 6 % too many particles at D_perp dt = 5e-5 between psi = .3 and .7,
+where this keeps the right number, within sampling errors of .2 %, up to steps sixteen times as long.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ._particle_steps import Rule, canonical_step, paper_step
+from ._particle_steps import Rule, canonical_step, paper_step, root
 from ._particles import Particles, check, from_canonical, from_paper, sample, sample_grid, thermal
 from .coefficients import evaluate, float_leaves
 from .physics.field_lines import Point, from_length, from_potential
@@ -178,7 +179,7 @@ def _walk(particles, key, given, dt, t0, rule):
         keys = jax.random.split(jax.random.fold_in(key, k), 4)
         state = (paper_step if paper else canonical_step)(state, mu, keys, dt, rule, c)
         if state[2] is not None:                     # nothing depends on theta: its own noise is exact at any place
-            turn = jnp.sqrt(c["D_theta"] * dt) * jax.random.normal(keys[3], state[2].shape, dtype)
+            turn = root(c["D_theta"] * dt) * jax.random.normal(keys[3], state[2].shape, dtype)
             state = *state[:2], jnp.where(state[4] > 0.0, state[2] - turn, state[2]), *state[3:]
         return state, None
 

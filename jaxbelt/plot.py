@@ -19,10 +19,11 @@ import numpy as np
 from jaxbelt import plot_overlays
 from jaxbelt.config import InputError
 from jaxbelt.grid import Grid
+from jaxbelt.plot_foliated import averages, meridian, phase_space, profiles
 from jaxbelt.plot_velocity import distribution, moments, spectrum
 
-__all__ = ["at_node", "distribution", "l_time", "dials", "cuts", "mlt", "keogram", "map_", "moments", "spectrum", "save",
-           "PICTURES"]
+__all__ = ["at_node", "averages", "distribution", "l_time", "dials", "cuts", "meridian", "mlt", "keogram", "map_", "moments",
+           "phase_space", "profiles", "spectrum", "save", "PICTURES"]
 
 _GREY = "0.35"
 
@@ -39,7 +40,7 @@ def save(run, kinds=None, folder=None, dpi: int = 150) -> list[Path]:
             if asked:
                 raise InputError(f'picture "{kind}" needs the axes {", ".join(axes)}; this run has {", ".join(run.grid.names)}')
             continue
-        for part, suffix in _each_node(run):
+        for part, suffix in _each_node(run, kind, axes):
             path = folder / f"{Path(run.path).stem}-{kind}{suffix}.png"
             draw(part).savefig(path, dpi=dpi)
             paths.append(path)
@@ -49,14 +50,16 @@ def save(run, kinds=None, folder=None, dpi: int = 150) -> list[Path]:
 def at_node(run, k: int):
     """A run at one node of its leading axis (mu, population), as the pictures want it; the title says which."""
     run, axis = _as_run(run, False), run.grid.axes[0]
-    labels = json.loads(run.attrs.get("node_labels", "[]")) or [f"{axis.name} = {x:.4g} {axis.unit}" for x in axis.centers]
+    labels = json.loads(run.attrs.get("node_labels", "[]")) or [f"{axis.name} = {x:.4g} {axis.unit}".removesuffix(" 1")
+                                                                     for x in axis.centers]
     attrs = run.attrs | {"node": k, "long_title": f"{run.attrs.get('long_title', run.attrs.get('title', ''))}: {labels[k]}"}
     return dataclasses.replace(run, grid=Grid(run.grid.axes[1:]), f=run.f[:, k], state=run.state[k], attrs=attrs)
 
 
-def _each_node(run):
-    """(run at a node, suffix of its file names): all of up to four nodes, else the first, middle and last."""
-    if not run.grid.axes[0].is_nodes:
+def _each_node(run, kind="", axes=()):
+    """(run at a node, suffix of its file names): all of up to four nodes, else the first, middle and last; the run as it is for
+    a picture of all nodes."""
+    if not run.grid.axes[0].is_nodes or kind in _TOGETHER or run.grid.names[0] in axes:
         return [(run, "")]
     n = run.grid.axes[0].n
     labels = json.loads(run.attrs.get("node_labels", "[]")) or [f"{run.grid.names[0]}-{k}" for k in range(n)]
@@ -423,4 +426,7 @@ def map_(run, n: int = 4):
 
 PICTURES = {"l-time": (l_time, ("L",)), "dials": (dials, ("L", "phi")), "cuts": (cuts, ("L",)), "mlt": (mlt, ("L", "phi")),
             "keogram": (keogram, ("L", "phi")), "map": (map_, ("L", "phi")), "spectrum": (spectrum, ("v",)),
-            "moments": (moments, ("v",)), "distribution": (distribution, ("v", "xi"))}
+            "moments": (moments, ("v",)), "distribution": (distribution, ("v", "xi")),
+            "averages": (averages, ("mu", "psi", "chi", "p")), "profiles": (profiles, ("mu", "psi", "chi", "p")),
+            "meridian": (meridian, ("mu", "psi", "chi", "p")), "phase-space": (phase_space, ("mu", "psi", "chi", "p"))}
+_TOGETHER = ("averages", "profiles")         # all runs of a file in one picture

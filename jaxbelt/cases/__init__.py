@@ -20,7 +20,8 @@ from jaxbelt.config import InputError, Table, parse, read, section, suggest
 
 __all__ = ["Built", "Case", "build", "find", "from_attrs", "shipped", "PICTURES"]
 
-PICTURES = ("l-time", "dials", "cuts", "mlt", "keogram", "map", "spectrum", "moments", "distribution")
+PICTURES = ("l-time", "dials", "cuts", "mlt", "keogram", "map", "spectrum", "moments", "distribution", "averages", "profiles",
+            "meridian", "phase-space")
 _CASE = ("equation", "name", "title", "epoch", "duration", "notes")
 _NUMERICS = ("dt", "chunk")     # and what an equation's builder names in TABLES["numerics"]
 _OUTPUT = ("every", "precision", "pictures", "times", "L", "range", "overlays")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy import special
 
 from jaxbelt.coefficients import evaluate, is_steady
 from jaxbelt.equations._foliated_closing import Closing
@@ -13,6 +16,8 @@ from jaxbelt.flows import Advection, LineDiffusion, Sheared
 from jaxbelt.flows.weights import fitted_drift
 
 __all__ = ["along_p", "bounce_stream", "on_grid", "parallel", "radial", "shear", "turning_rate"]
+
+_FAST = 15.0
 
 
 def on_grid(grid, value, t):
@@ -27,7 +32,11 @@ def shear(grid, rho):
 
 
 def bounce_stream(grid, planet, temperature):
-    """(stream function -G(H) on the corners of (chi, p), weight F(H) or None), G' = F; see `Transport`."""
+    """(stream function -G(H) on the corners of (chi, p), weight F(H) or None), G' = F s; see `Transport`.
+
+    s = 1, but (E_1/E_par)^(1/2) where the parallel energy at the equator is above E_1 = 15: such particles follow their orbits,
+    no faster than those of E_1, so that the few fast ones do not make the substeps short for all.
+    """
     edge = wall(grid)[:, None]
     faces = grid["chi"].faces[None, :]
     at = geometry(grid, chi="faces")
@@ -36,17 +45,22 @@ def bounce_stream(grid, planet, temperature):
     last = np.take_along_axis(at.B, np.argmax(faces >= edge * (1 - 1e-12), axis=1)[:, None], axis=1)
     B = np.where(beyond, last, at.B)[None, :, :, None]
     H = 0.5 * (B * grid.faces("p").reshape(1, 1, 1, -1)) ** 2 + grid["mu"].centers[:, None, None, None] * B
-    cap = energy_cap(grid)[:, :, None, None]
-    H = np.minimum(H, cap)
-    if planet == "reflecting":
-        H = np.where((np.abs(faces) >= edge * (1 - 1e-12))[None, :, :, None], cap, H)
-    weight = None
-    stream = -H
+    floor = grid["mu"].centers[:, None, None, None] * (grid["psi"].centers ** 3)[:, None, None]
+    cap = energy_cap(grid)[:, :, None, None] - floor
     if temperature is not None:
-        floor = grid["mu"].centers[:, None, None, None] * (grid["psi"].centers ** 3)[:, None, None]   # keeps exp in range
-        stream = temperature * np.exp(-(H - floor) / temperature)
-        inside = np.minimum(energy(grid)[..., 0] if grid.ndim == 5 else energy(grid), cap)
-        weight = np.broadcast_to(np.exp(-(inside - floor) / temperature), grid.shape[:4])
+        cap = np.minimum(cap, 30.0 * temperature)              # exp(-H/T) keeps its digits
+    e = np.minimum(H - floor, cap)
+    if planet == "reflecting":
+        e = np.where((np.abs(faces) >= edge * (1 - 1e-12))[None, :, :, None], cap, e)
+    slow = np.maximum(e, _FAST)
+    if temperature is None:
+        stream, weight = -(np.minimum(e, _FAST) + 2.0 * (np.sqrt(_FAST * slow) - _FAST)), None
+    else:
+        tail = math.sqrt(math.pi * _FAST * temperature) * (special.erf(np.sqrt(slow / temperature))
+                                                           - math.erf(math.sqrt(_FAST / temperature)))
+        stream = temperature * np.exp(-np.minimum(e, _FAST) / temperature) - tail
+        inside = energy(grid)[..., 0] if grid.ndim == 5 else energy(grid)
+        weight = np.broadcast_to(np.exp(-np.minimum(inside - floor, cap) / temperature), grid.shape[:4])
     if grid.ndim == 5:
         stream, weight = stream[..., None], None if weight is None else weight[..., None]
     return stream, weight

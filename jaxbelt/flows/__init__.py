@@ -4,11 +4,12 @@ from jaxbelt.flows.advection import Advection
 from jaxbelt.flows.base import Flow, flow
 from jaxbelt.flows.diffusion import LineDiffusion
 from jaxbelt.flows.reaction import Mixing, Reaction
+from jaxbelt.flows.remap import Remap
 from jaxbelt.flows.rotation import Rotation
 from jaxbelt.flows.series import MixingSeries
 from jaxbelt.flows.sheared import Sheared
 from jaxbelt.flows.tensor import TensorDiffusion
 from jaxbelt.flows.transport import Transport
 
-__all__ = ["Advection", "Flow", "flow", "LineDiffusion", "Mixing", "MixingSeries", "Reaction", "Rotation", "Sheared",
+__all__ = ["Advection", "Flow", "flow", "LineDiffusion", "Mixing", "MixingSeries", "Reaction", "Remap", "Rotation", "Sheared",
            "TensorDiffusion", "Transport"]

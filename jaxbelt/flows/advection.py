@@ -14,8 +14,6 @@ from jaxbelt.flows.matrices import contract_lines
 
 __all__ = ["Advection", "feet_of_contraction", "feet_of_speed", "departure_matrix"]
 
-_REACH = 3                           # cells: feet at most one from their faces, and the polynomial's two on either side
-
 
 @flow
 class Advection(Flow):
@@ -36,7 +34,7 @@ class Advection(Flow):
 
     Good values: any step; few long ones err least. A bump of sigma 2.5 (5) cells shifted 100 times by about half a cell errs by
     2e-2 (4e-4) of its height; shifted once, by 2e-4 (4e-6). `exact`: two joined halves are one step without the interpolation
-    between them. Steps whose feet stay within a cell of their faces cost a quarter of longer ones.
+    between them. Longer steps than a cell cost dense matrices, made when they are applied.
     """
 
     axis: str = static()
@@ -65,9 +63,11 @@ class Advection(Flow):
         if a.shape[-1] != needed:
             raise ValueError(f"Advection along {axis.name}: {name} has length {a.shape[-1]} along the axis, needs {needed}")
         feet = feet_of_contraction(axis.faces, a, dt) if needed == 1 else feet_of_speed(axis.faces, a, dt, self.substeps)
-        matrix = departure_matrix(axis.faces, feet)
-        band, far = _band(matrix, axis.n)
-        return {"matrix": matrix, "band": jnp.moveaxis(band, -1, k + 1), "far": far, "inflow": self._inflow(axis, feet, k)}
+        # one diagonal of the matrices after the other, each with the axis in its place
+        band = jnp.moveaxis(_departure_band(axis.faces, feet), (-1, -2), (0, k + 1))
+        still = lax.stop_gradient(feet)
+        far = jnp.any(still[..., 1:] < axis.faces[:-1]) | jnp.any(still[..., :-1] > axis.faces[1:])
+        return {"feet": feet, "band": band, "far": far, "inflow": self._inflow(axis, feet, k)}
 
     def _inflow(self, axis, feet, k):
         """Content that comes from outside per value there: (lower, upper), each with n+2 rows along the axis as the matrix."""
@@ -88,8 +88,9 @@ class Advection(Flow):
         k = grid.index(self.axis)
         volume = jnp.asarray(grid.line_volumes(self.axis), f.dtype)
         before = volume * f
-        # feet hardly ever lie more than a cell from their faces: then the matrices are banded, and a quarter of the work
-        moved = lax.cond(any_in_batch(state["far"]), lambda x: contract_lines(state["matrix"], x, k),
+        # feet hardly ever lie more than a cell from their faces: then the matrices are banded
+        moved = lax.cond(any_in_batch(state["far"]),
+                         lambda x: contract_lines(departure_matrix(grid[k].faces, state["feet"]), x, k),
                          lambda x: _banded(state["band"], x, k), before)
         due = jnp.sum(before, axis=k, keepdims=True)
         gained = [0.0, 0.0]
@@ -158,21 +159,48 @@ def departure_matrix(faces, feet):
     """
     faces = np.asarray(faces)
     n = faces.size - 1
-    table = _cell_polynomials(faces)
-    # the part s of each cell that is below a foot: 0 and 1 exactly where that is on a face, with the mean of both sides' slopes
-    s, rest = (feet[..., :, None] - faces[:-1]) / np.diff(faces), (faces[1:] - feet[..., :, None]) / np.diff(faces)
-    s = jnp.where(s < 0.5, jnp.maximum(s, 0.0), 1.0 - jnp.maximum(rest, 0.0))
+    s = _part_below(faces[:-1], faces[1:], feet[..., :, None])
     below = s
-    bump = s * (1.0 - s)
-    for shift, coefficients in table.items():
-        part = jnp.zeros_like(s)
-        for c in coefficients[::-1]:
-            part = part * s + c
-        part = bump * part
+    for shift, table in _cell_polynomials(faces).items():
         # what cell j holds below the foot depends on the content of cell j + shift
         pad = [(0, 0)] * (s.ndim - 1) + [(max(shift, 0), max(-shift, 0))]
-        below = below + jnp.pad(part, pad)[..., max(-shift, 0):max(-shift, 0) + n]
+        below = below + jnp.pad(_curved(table, s), pad)[..., max(-shift, 0):max(-shift, 0) + n]
     return jnp.concatenate([below[..., :1, :], jnp.diff(below, axis=-2), 1.0 - below[..., -1:, :]], axis=-2)
+
+
+def _departure_band(faces, feet):
+    """The diagonals of `departure_matrix` where no foot is more than a cell from its face: [..., row, 3 + d] is the entry of
+    row `row`, cell row - 1 + d, |d| <= 3; (..., n+2, 7)."""
+    n = faces.size - 1
+    face, tables = np.arange(n + 1), _cell_polynomials(faces)
+    # content below the foot of face i: cells i - 3 .. i + 2 here, all of it in cells further down
+    below = [jnp.broadcast_to(np.where((face + c >= 0) & (face + c < n), float(c < -1), 0.0), feet.shape) for c in range(-3, 3)]
+    for j in (-1, 0):                                    # the cell below the face, and the one above
+        cell = np.clip(face + j, 0, n - 1)
+        exists = (face + j == cell).astype(float)
+        s = _part_below(faces[cell], faces[cell + 1], feet)
+        below[3 + j] = below[3 + j] + exists * s
+        for shift, table in tables.items():
+            below[3 + j + shift] = below[3 + j + shift] + _curved(exists * table[:, cell], s)
+    below = jnp.stack(below, axis=-1)
+    # row i + 1 is face i + 1, one cell further, less face i; the first and the last row have one of them
+    whole = np.where(face >= 4, 1.0, 0.0)
+    upper = jnp.concatenate([jnp.broadcast_to(whole[:, None], (*feet.shape, 1)), below], axis=-1)
+    ends = np.where((n - 3 + np.arange(7) >= 0) & (n - 3 + np.arange(7) < n), 1.0, 0.0)
+    upper = jnp.concatenate([upper, jnp.broadcast_to(ends, (*feet.shape[:-1], 1, 7))], axis=-2)
+    pad = [(0, 0)] * (feet.ndim - 1) + [(1, 0), (0, 1)]
+    return upper - jnp.pad(below, pad)
+
+
+def _part_below(lower, upper, feet):
+    """The part of a cell that is below a foot: 0 and 1 exactly where that is on a face, with the mean of both sides' slopes."""
+    s, rest = (feet - lower) / (upper - lower), (upper - feet) / (upper - lower)
+    return jnp.where(s < 0.5, jnp.maximum(s, 0.0), 1.0 - jnp.maximum(rest, 0.0))
+
+
+def _curved(table, s):
+    """s (1 - s) sum over d of table[d] s^d."""
+    return s * (1.0 - s) * (table[0] + s * (table[1] + s * (table[2] + s * table[3])))
 
 
 def _cell_polynomials(faces) -> dict:
@@ -201,18 +229,8 @@ def _cell_polynomials(faces) -> dict:
     return table
 
 
-def _band(matrix, n):
-    """The diagonals of a departure matrix (..., n+2, n) up to `_REACH` cells from each row's own, (2 reach + 1, ..., n+2), and
-    whether anything lies outside them."""
-    row, cell = np.arange(n + 2)[:, None], np.arange(n)
-    inside = np.abs(cell - (row - 1)) <= _REACH
-    column = row - 1 + np.arange(-_REACH, _REACH + 1)
-    exists = (column >= 0) & (column < n)
-    band = jnp.where(exists, matrix[..., row, np.clip(column, 0, n - 1)], 0.0)
-    return jnp.moveaxis(band, -1, 0), jnp.any(lax.stop_gradient(jnp.where(inside, 0.0, matrix)) != 0)
-
-
 def _banded(band, content, axis):
+    """Diagonals of matrices (2 reach + 1, ...), as `_departure_band` with n + 2 rows along the axis, times content."""
     reach = band.shape[0] // 2
     wide = jnp.pad(content, [(reach + 1, reach + 1) if i == axis else (0, 0) for i in range(content.ndim)])
     n = content.shape[axis] + 2

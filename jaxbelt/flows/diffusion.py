@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
 from jaxbelt import linear
-from jaxbelt.coefficients import static
+from jaxbelt.coefficients import Function, Series, is_steady, static
 from jaxbelt.flows.base import Flow, any_in_batch, blend_factor, flow, wall_value
-from jaxbelt.flows.exponential import propagator
+from jaxbelt.flows.exponential import propagators
+from jaxbelt.flows.matrices import contract_lines
 
 __all__ = ["LineDiffusion"]
 
@@ -37,7 +37,7 @@ class LineDiffusion(Flow):
     method "tr-bdf2": second order, L-stable, kept non-negative line by line by the largest convex blend with a positive
     first-order step, computed only where something is negative (and was not before). "exponential": the exact propagator
     (coefficients constant in the step, wall values and sources at its midpoint), positive at any step, dense: good for
-    lines of up to about a hundred cells.
+    lines of up to about a hundred cells; `exact` where nothing changes inside an interval. One matrix a distinct line.
     """
 
     axis: str = static()
@@ -51,6 +51,13 @@ class LineDiffusion(Flow):
     positive: bool = static(True)
     method: str = static("tr-bdf2")
     backend: str = static("auto")
+
+    @property
+    def exact(self) -> bool:
+        """See `Flow`."""
+        walls = (self.lower, self.upper)
+        known = all(isinstance(w, Series | Function) or not callable(w) for w in walls)
+        return self.method == "exponential" and self.steady and known and is_steady(*walls)
 
     def _line(self, grid) -> linear.Line:
         k = grid.index(self.axis)
@@ -71,7 +78,7 @@ class LineDiffusion(Flow):
         """What a step of dt needs: see `Flow`."""
         line = self._line(grid)
         if self.method == "exponential":
-            return line, _propagators(line, self.source_at(grid, None), dt)
+            return _exponential_state(self, grid, line, dt)
         return line, linear.factor(line, ALPHA * dt, self.backend)
 
     def source_at(self, grid, t):
@@ -89,14 +96,16 @@ class LineDiffusion(Flow):
     def advance(self, grid, state, f, t, dt):
         """(f after dt, budget): see `Flow`."""
         k = grid.index(self.axis)
-        step = _exponential_step if self.method == "exponential" else _tr_bdf2_step
-        f, (lower, upper, fed, lost) = step(self, grid, state, jnp.moveaxis(f, k, 0), t, dt)
-        weight = jnp.moveaxis(jnp.asarray(grid.other_measures(self.axis)), k, 0)[0]
-        lower, upper, fed, lost = (x * weight for x in (lower, upper, fed, lost))
-        budget = {"loss": -jnp.sum(lost), "source": jnp.sum(fed)}
+        if self.method == "exponential":
+            f, moved = _exponential_step(self, grid, state, f, t, dt)
+        else:
+            f, moved = _tr_bdf2_step(self, grid, state, jnp.moveaxis(f, k, 0), t, dt)
+            f, moved = jnp.moveaxis(f, 0, k), [jnp.expand_dims(x, k) for x in moved]
+        lower, upper, fed, lost = (jnp.sum(x * jnp.asarray(grid.other_measures(self.axis))) for x in moved)
+        budget = {"loss": -lost, "source": fed}
         if not grid[k].periodic:
-            budget |= {f"{grid[k].name}.lower": jnp.sum(lower), f"{grid[k].name}.upper": jnp.sum(upper)}
-        return jnp.moveaxis(f, 0, k), budget
+            budget |= {f"{grid[k].name}.lower": lower, f"{grid[k].name}.upper": upper}
+        return f, budget
 
 
 def _full_rank(a, ndim):
@@ -186,53 +195,46 @@ def _settled(line, f0, f1, gained):
     return f1 * jnp.where(good, due / jnp.where(good, after, 1.0), 1.0)
 
 
-def _propagators(line, source, dt):
-    """Propagators of all distinct lines, shape (n+4, n+4, ...)."""
-    n = line.volume.shape[0]
-    shape = jnp.broadcast_shapes(line.volume.shape[1:], line.up.shape[1:], line.down.shape[1:],
-                                 () if line.loss is None else line.loss.shape[1:],
-                                 () if source is None else source.shape[1:])
+def _exponential_state(flow, grid, line, dt):
+    """The propagators of all distinct lines, what walls of value 1 let in and what the source brings in a step of dt.
 
-    def flat(a, rows):
-        return jnp.broadcast_to(a, (rows,) + shape).reshape(rows, -1)
+    matrix (*lines, n+3, n); lower and upper: n+3 along the axis, or None; source the same.
+    """
+    k, (n, *_) = grid.index(flow.axis), line.volume.shape
+    arrays = (line.volume, line.up, line.down, *(() if line.loss is None else (line.loss,)))
+    lines = jnp.broadcast_shapes(*(a.shape[1:] for a in arrays))
 
-    loss = jnp.zeros((n, 1)) if line.loss is None else line.loss.reshape((n,) + line.loss.shape[1:])
-    feed = jnp.zeros((n,) + shape) if source is None else line.volume * source
-    arrays = (flat(line.volume, n), flat(line.up, n + 1), flat(line.down, n + 1),
-              flat(loss if line.loss is not None else 0.0, n), flat(feed, n))
+    def flat(a):
+        return None if a is None else jnp.moveaxis(jnp.broadcast_to(a, a.shape[:1] + lines).reshape(a.shape[0], -1), 0, 1)
 
-    def one(volume, up, down, loss, feed):
-        return propagator(linear.Line(volume, up, down, loss, cyclic=line.cyclic), feed, dt)
-
-    matrices = jax.vmap(one, in_axes=1, out_axes=2)(*arrays)
-    return matrices.reshape((n + 4, n + 4) + shape)
+    walls = [None if grid[k].periodic else w for w in (flow.lower, flow.upper)]
+    cells = [c for c, w in zip((0, n - 1), walls) if w is not None] if flow.source is None else list(range(n))
+    feeds = jnp.eye(n)[None, :, cells]                       # content 1 a second in each of these cells
+    rates = linear.Line(flat(line.volume), flat(line.up), flat(line.down), flat(line.loss), cyclic=line.cyclic)
+    matrix = propagators(rates, feeds, dt).reshape(*lines, n + 3, n + len(cells))
+    state = {"volume": jnp.moveaxis(line.volume, 0, k), "matrix": matrix[..., :n], "source": None, "walls": [None, None]}
+    for i, (cell, wall, rate) in enumerate(zip((0, n - 1), walls, (line.up[0], line.down[-1]))):
+        if wall is not None:
+            reply = jnp.moveaxis(matrix[..., n + cells.index(cell)], -1, 0) * rate
+            state["walls"][i] = jnp.moveaxis(reply, 0, k), dt * jnp.expand_dims(rate, k)
+    if flow.source is not None:
+        fed = jnp.moveaxis(line.volume * flow.source_at(grid, None), 0, k)
+        state["source"] = contract_lines(matrix[..., n:], fed, k), dt * jnp.sum(fed, axis=k, keepdims=True)
+    return state
 
 
 def _exponential_step(flow, grid, state, f0, t, dt):
-    line, matrix = state
-    n = f0.shape[0]
-    walls = flow._walls(grid, t.plus(0.5 * dt))
-    shape = f0.shape[1:]
-    content = line.volume * f0
-    reservoir = matrix[:, n]
-    moved = _contract_lines(matrix[:, :n], content) + reservoir
-    fed = jnp.broadcast_to(jnp.sum(reservoir, axis=0) - 1.0, shape)
-    # constant inflow through a wall is a source in its first cell: its response is the integral of the propagator's column
-    lower = upper = jnp.zeros(shape, f0.dtype)
-    if walls[0] is not None or walls[1] is not None:
-        low = 0.0 if walls[0] is None else line.up[0] * walls[0]
-        high = 0.0 if walls[1] is None else line.down[-1] * walls[1]
-        feed = jnp.zeros(f0.shape, f0.dtype).at[0].add(low).at[-1].add(high)
-        response = _propagators(line, jnp.broadcast_to(feed / line.volume, f0.shape), dt)[:, n]
-        moved = moved + response.at[n].set(0.0)
-        lower, upper = lower + dt * low, upper + dt * high
-    f1 = moved[:n] / line.volume
-    return f1, (lower - moved[n + 1], upper - moved[n + 2], fed, moved[n + 3])
-
-
-def _contract_lines(matrix, content):
-    lines = matrix.shape[2:]
-    if all(k == 1 for k in lines):
-        return (matrix.reshape(matrix.shape[:2]) @ content.reshape(content.shape[0], -1)).reshape(
-            (matrix.shape[0],) + content.shape[1:])
-    return jnp.einsum("ij...,j...->i...", matrix, content)
+    k, n = grid.index(flow.axis), grid[flow.axis].n
+    moved = contract_lines(state["matrix"], state["volume"] * f0, k)
+    gained = [0.0, 0.0, 0.0]
+    if state["source"] is not None:
+        added, gained[2] = state["source"]
+        moved = moved + added
+    for i, (wall, reply) in enumerate(zip((flow.lower, flow.upper), state["walls"])):
+        if reply is not None:
+            value = wall_value(wall, t.plus(0.5 * dt), grid, flow.axis)
+            moved, gained[i] = moved + reply[0] * value, reply[1] * value
+    lower, upper, lost = (lax.index_in_dim(moved, n + i, k) for i in range(3))
+    shape = lower.shape
+    lower, upper, fed = (jnp.broadcast_to(a - b, shape) for a, b in zip(gained, (lower, upper, 0.0)))
+    return lax.slice_in_dim(moved, 0, n, axis=k) / state["volume"], (lower, upper, fed, lost)

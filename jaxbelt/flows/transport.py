@@ -98,11 +98,14 @@ class Transport(Flow):
     courant: n is such that (sum of outgoing U) dt/(n V w) <= courant in every cell; below 1 the upwind part of an Euler
     stage is positive, which the limiter relies on; 0.8 is also well inside linear stability (about 1.4).
     positive: a stage that leaves anything negative has its antidiffusive fluxes limited, cell by cell. Conservative.
+    live: None, or True where a cell holds anything, broadcastable to the grid: what a substep has brought into the others is
+    removed after it and booked as "loss" (a body in the plane that absorbs what meets it).
     """
 
     axes: tuple[str, str] = static()
     stream: Any
     weight: Any = None
+    live: Any = None
     lower: tuple = (None, None)
     upper: tuple = (None, None)
     steady: bool = static(True)
@@ -128,7 +131,7 @@ class Transport(Flow):
         t = Time.at(t)
         none = tuple(jnp.zeros((), f.dtype) for _ in self._wall_names(grid))
 
-        def substep(f, walls, i):
+        def substep(f, walls, lost, i):
             start = t.plus(i.astype(f.dtype) * h)
 
             def stage(carry, c):
@@ -137,13 +140,21 @@ class Transport(Flow):
                 e, gained = self._euler(grid, state, y, start.plus(moment * h), h)
                 return (keep * f + (1 - keep) * e, tuple(w + share * g for w, g in zip(walls, gained))), None
             # one stage compiled, run three times
-            return lax.scan(jax.checkpoint(stage), (f, walls), jnp.asarray(_SSP_RK3, f.dtype))[0]
+            f, walls = lax.scan(jax.checkpoint(stage), (f, walls), jnp.asarray(_SSP_RK3, f.dtype))[0]
+            if self.live is None:
+                return f, walls, lost
+            dead = jnp.where(self.live, 0.0, f)
+            measure = _plane_volumes(grid, self.axes) * _other_measures(grid, self.axes)
+            return f - dead, walls, lost - jnp.sum(dead * measure)
 
         def body(carry, i):
             return lax.cond(i < n, lambda: substep(*carry, i), lambda: carry), None
 
-        (f, walls), _ = lax.scan(jax.checkpoint(body), (f, none), jnp.arange(self.substeps, dtype=jnp.int32))
+        start = f, none, jnp.zeros((), f.dtype)
+        (f, walls, lost), _ = lax.scan(jax.checkpoint(body), start, jnp.arange(self.substeps, dtype=jnp.int32))
         budget = dict(zip(self._wall_names(grid), walls))
+        if self.live is not None:
+            budget["loss"] = lost
         budget["fault"] = jnp.where(own > self.substeps, SUBSTEPS_EXCEEDED, 0).astype(jnp.int32)
         return f, budget
 

@@ -9,7 +9,7 @@ from scipy.special import erf
 
 from jaxbelt.coefficients import Time
 from jaxbelt.flows import Advection
-from jaxbelt.flows.advection import departure_matrix
+from jaxbelt.flows.advection import _departure_band, departure_matrix
 from jaxbelt.grid import Axis, Frozen, Grid
 
 
@@ -80,6 +80,26 @@ def test_reconstruction_is_exact_for_polynomials_and_of_second_order_at_walls():
         cut = np.linspace(0.999 * reach, -0.999 * reach, 13)
         rows = np.asarray(departure_matrix(faces, jnp.asarray(cut))) @ contents
         np.testing.assert_allclose(rows[1:-1], np.diff(primitive(cut)), rtol=0, atol=2e-15)
+
+
+def test_diagonals_are_those_of_the_matrix():
+    for n in (1, 2, 3, 4, 6, 13):
+        axis = Axis.cells("p", np.cumsum(np.r_[-1.0, np.random.default_rng(n).uniform(0.5, 1.5, n)]))
+        shift = np.random.default_rng(0).uniform(-0.99, 0.99, (4, n + 1)) * np.min(axis.measure)
+        shift[0] = 0.0
+        feet = jnp.asarray(np.sort(axis.faces + shift, axis=-1))
+        band, matrix = np.asarray(_departure_band(axis.faces, feet)), np.asarray(departure_matrix(axis.faces, feet))
+        rebuilt = np.zeros(matrix.shape)
+        for row in range(n + 2):
+            for d in range(-3, 4):
+                cell = row - 1 + d
+                if 0 <= cell < n:
+                    rebuilt[:, row, cell] = band[:, row, 3 + d]
+                else:
+                    assert np.all(band[:, row, 3 + d] == 0.0)
+        np.testing.assert_allclose(rebuilt, matrix, rtol=0, atol=1e-15)
+        np.testing.assert_allclose(matrix.sum(axis=-2), 1.0, rtol=1e-15)
+        assert np.all(rebuilt[0, 1:-1] == np.eye(n))
 
 
 def test_number_over_a_thousand_steps_and_none_below_zero():

@@ -1,19 +1,23 @@
 """`LineDiffusion`: orders in time and space, positivity of large steps, walls, fitted drift, exact steady states, content."""
 
+import dataclasses
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.linalg
+from compiling import plain_jit
 
 from jaxbelt import linear
-from jaxbelt.coefficients import Time, function
-from jaxbelt.flows import LineDiffusion
+from jaxbelt.coefficients import Series, Time, function
+from jaxbelt.flows import Flow, LineDiffusion, flow
 from jaxbelt.flows.exponential import propagator
 from jaxbelt.flows.weights import fitted, line_conductances
 from jaxbelt.grid import Axis, Grid
+from jaxbelt.solve import make_problem, solve
 
 
 def uniform(n, length=1.0):
@@ -90,6 +94,7 @@ def test_one_large_step_from_a_delta(ratio, least):
 def test_exponential_is_the_matrix_exponential(cyclic):
     rng = np.random.default_rng(1)
     n = 10
+    of_rates = jax.jit(lambda dt, feeds, *rates: propagator(linear.Line(*rates, cyclic=cyclic), feeds, dt))
     for dt in (1e-3, 0.7, 40.0):
         volume, up, down, loss = (10.0 ** rng.uniform(-1.5, 1.5, k) for k in (n, n + 1, n + 1, n))
         if cyclic:
@@ -98,10 +103,120 @@ def test_exponential_is_the_matrix_exponential(cyclic):
         a = np.asarray(jax.vmap(linear.apply, (None, 1), 1)(line, jnp.eye(n)))
         q = -volume[:, None] * a / volume[None, :]                    # on contents
         exact = scipy.linalg.expm(q * dt)
-        p = np.asarray(propagator(line, jnp.zeros(n), dt))
-        assert np.all(p >= 0)
+        feeds = rng.uniform(size=(n, 2))
+        p = np.asarray(of_rates(dt, feeds, volume, up, down, loss))
+        assert p.shape == (n + 3, n + 2) and np.all(p >= 0)
         np.testing.assert_allclose(p[:n, :n], exact, rtol=1e-10, atol=1e-14)
         np.testing.assert_allclose(p[:, :n].sum(axis=0), 1.0, rtol=1e-14)
+        # what a constant feed has left in the cells: Q^-1 (exp(Q dt) - 1) times it
+        np.testing.assert_allclose(p[:n, n:], np.linalg.solve(q, (exact - np.eye(n)) @ feeds), rtol=1e-9, atol=1e-13)
+        np.testing.assert_allclose(p[:, n:].sum(axis=0), dt * feeds.sum(axis=0), rtol=1e-13)
+
+
+@pytest.mark.parametrize("axis,own", [("psi", ()), ("p", ()), ("psi", (1,)), ("p", (0, 2)), ("psi", (0, 1, 2))])
+def test_exponential_lines_that_share_matrices(own, axis):
+    """Every line is advanced by its own matrix, whichever axes the lines share it along."""
+    axes = [Axis.nodes("mu", [1.0, 2.0], [0.5, 0.8]), Axis.cells("psi", [0.0, 1.0, 3.0, 4.0, 4.5]),
+            Axis.cells("chi", [0.0, 1.0, 2.0, 4.0]), Axis.cells("p", np.linspace(0, 1, 5))]
+    grid = Grid(tuple(axes))
+    k, rng = grid.index(axis), np.random.default_rng(0)
+    others = [i for i in range(4) if i != k]
+    shape = [1] * 4
+    shape[k] = 5
+    for i in own:
+        shape[others[i]] = grid.shape[others[i]]
+    up, down, f = (jnp.asarray(rng.uniform(size=n)) for n in (shape, shape, grid.shape))
+    flow = LineDiffusion(axis=axis, up=up, down=down, method="exponential")
+    got = plain_jit(steps, static_argnums=(0, 4))(grid, flow, f, 0.7, 1)
+    many = [*grid.shape[:k], 5, *grid.shape[k + 1:]]
+    up, down, f, got = (np.moveaxis(np.broadcast_to(x, n), k, -1) for x, n in
+                        ((up, many), (down, many), (f, grid.shape), (got, grid.shape)))
+    volume = grid[axis].measure
+    for at in np.ndindex(*f.shape[:-1]):
+        u, d = up[at], down[at]
+        q = np.diag(u[1:-1], -1) + np.diag(d[1:-1], 1) - np.diag(u[1:] + d[:-1])
+        exact = scipy.linalg.expm(0.7 * q / volume[None, :]) @ (volume * f[at]) / volume
+        np.testing.assert_allclose(got[at], exact, rtol=1e-12)
+
+
+def test_exponential_gradient():
+    """d/d(rates, loss, source, walls, f) of a step through many squarings: reverse == forward == differences."""
+    n = 12
+    mu, x, y = Axis.nodes("mu", [1.0, 2.0], [0.5, 0.8]), Axis.cells("x", np.linspace(0, 1, n + 1)), Axis.nodes("y", [1.0, 2.0])
+    grid = Grid((mu, x, y))
+    rng = np.random.default_rng(2)
+    x0 = {"up": 30.0 * rng.uniform(0.5, 1, (1, n + 1, 2)), "down": 30.0 * rng.uniform(0.5, 1, (1, n + 1, 2)),
+          "loss": rng.uniform(size=(1, n, 1)), "source": rng.uniform(size=(2, n, 2)), "lower": np.asarray(0.7),
+          "upper": rng.uniform(size=(2, 2)), "f": rng.uniform(size=grid.shape)}
+    way = jax.tree.map(lambda x: x * rng.uniform(-1, 1, x.shape), x0)
+    weight = rng.uniform(size=grid.shape)
+
+    def value(x):
+        flow = LineDiffusion(axis="x", method="exponential", **{k: v for k, v in x.items() if k != "f"})
+        f, budget = flow.advance(grid, flow.prepare(grid, 0.2), x["f"], Time.at(0.0), 0.2)
+        return jnp.sum(weight * f) + 0.3 * budget["x.lower"] - 0.1 * budget["x.upper"] + 0.2 * budget["loss"]
+
+    back = plain_jit(jax.grad(value))(x0)
+    forward = plain_jit(lambda x: jax.jvp(value, (x,), (way,)))
+    along = float(forward(x0)[1])
+    assert along == pytest.approx(sum(float(jnp.sum(back[k] * way[k])) for k in x0), rel=1e-11)
+    h = 1e-4
+    v = [float(forward(jax.tree.map(lambda a, b, s=s: a + s * h * b, x0, way))[0]) for s in (-2, -1, 1, 2)]
+    assert along == pytest.approx((8 * (v[2] - v[1]) - (v[3] - v[0])) / (12 * h), rel=1e-8)
+
+
+def test_exponential_number_over_a_thousand_steps():
+    n = 60
+    grid = Grid((Axis.cells("x", np.linspace(0, 1, n + 1)), Axis.cells("y", np.linspace(0, 1, 5))))
+    rng = np.random.default_rng(0)
+    up = rng.uniform(1.0, 500.0, (n + 1, 4))
+    up[0] = up[-1] = 0.0
+    flow = LineDiffusion(axis="x", up=jnp.asarray(up), method="exponential")
+    f0 = jnp.asarray(rng.uniform(size=grid.shape) ** 6)
+    f = steps(grid, flow, f0, 0.01, 1000)
+    drift = float(grid.content(f) / grid.content(f0)) - 1
+    print(f"number after 1000 products: {drift:.1e}")
+    assert abs(drift) <= 1e-12 and float(jnp.min(f)) >= 0.0
+    # a flat state stays, to the last digits
+    np.testing.assert_allclose(steps(grid, flow, jnp.ones(grid.shape), 0.01, 1000), 1.0, rtol=2e-13)
+
+
+@flow
+class Halved(Flow):
+    """A flow that does not say that it is exact."""
+
+    inner: Any
+    steady = True
+
+    def prepare(self, grid, dt):
+        return self.inner.prepare(grid, dt)
+
+    def advance(self, grid, state, f, t, dt):
+        return self.inner.advance(grid, state, f, t, dt)
+
+
+def test_halves_of_steps_are_joined_where_that_is_exact(plain_solve):
+    """The exponential says so itself: constant coefficients, walls and sources. `solve` then gives what separate halves give."""
+    n = 10
+    grid = Grid((Axis.cells("x", np.linspace(0, 1, n + 1)), Axis.cells("y", np.linspace(0, 1, 4))))
+    up = jnp.asarray(np.random.default_rng(0).uniform(1, 3, (n + 1, 1))).at[-1].set(0.0)
+    jump, ramp = Series([0.0, 0.5], [1.0, 2.0]), Series([0.0, 1.0], [1.0, 2.0], "linear")
+    bare = LineDiffusion(axis="x", up=up, loss=0.2, method="exponential")
+    first = dataclasses.replace(bare, source=0.3, lower=jump)
+    assert bare.exact and first.exact and dataclasses.replace(bare, lower=1.5, upper=jnp.ones(3)).exact
+    assert not dataclasses.replace(bare, lower=ramp).exact and not dataclasses.replace(bare, upper=lambda t, y: t).exact
+    assert not LineDiffusion(axis="x", up=up).exact and not dataclasses.replace(first, steady=False).exact
+    other = LineDiffusion(axis="y", up=closed(3, 1.0)[None, :])
+    f0 = jnp.asarray(np.random.default_rng(1).uniform(size=grid.shape))
+    runs = []
+    for outer in (first, Halved(inner=first)):
+        problem = make_problem(lambda problem, t, dt, outer=outer: [outer, other], grid, {}, boundary={"lower": jump})
+        runs.append(solve(problem, f0, t=[0.0, 0.5, 1.0], dt=0.1))
+        content = grid.content(runs[-1].f)
+        np.testing.assert_allclose(content, content[0] + sum(runs[-1].budget.values()), rtol=1e-13)
+    np.testing.assert_allclose(runs[0].f, runs[1].f, rtol=1e-12)
+    for name in runs[0].budget:
+        np.testing.assert_allclose(runs[0].budget[name], runs[1].budget[name], rtol=1e-12, atol=1e-14)
 
 
 @pytest.mark.plain

@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +16,8 @@ from jaxbelt.flows.transport import (
     stream_from_velocity,
 )
 from jaxbelt.grid import Axis, Grid
+from jaxbelt.physics.field_lines import from_potential
+from jaxbelt.physics.guiding_center import canonical_drift
 
 
 def step(tr, grid, f, dt, t=0.0):
@@ -200,6 +204,79 @@ def test_weighted_state_is_exactly_steady():
     f, b = run(tr, grid, w, dt, 2)
     assert float(jnp.max(jnp.abs(f / w - 1))) < 1e-14
     check_budget(grid, w, f, b)
+
+
+def dipole_plane(n=16, m=20, cap=True):
+    """(chi, p) for two psi and two mu: the grid, H on corners and in cells, both at most that of (0, p_max) where `cap`."""
+    chi = np.sinh(1.5 * np.linspace(-1, 1, n + 1))
+    p = np.sinh(np.linspace(-1, 1, m + 1))
+    grid = Grid((Axis.nodes("mu", [1.0, 1.5], [0.4, 0.7]), Axis.cells("psi", [0.45, 0.5, 0.6]),
+                 Axis.cells("chi", 0.8 * chi / chi[-1]), Axis.cells("p", 8.0 * p / p[-1])))
+
+    def H(chi, p):
+        B = np.asarray(from_potential(chi, grid.centers("psi"), outside="extrapolate").B)
+        top = 0.5 * (grid.centers("psi") ** 3 * 8.0) ** 2 + grid.centers("mu") * grid.centers("psi") ** 3
+        return np.minimum(0.5 * (B * p) ** 2 + grid.centers("mu") * B, top if cap else np.inf)
+
+    return grid, H(grid.faces("chi"), grid.faces("p")), H(grid.centers("chi"), grid.centers("p"))
+
+
+def test_bounce_fluxes_are_those_of_guiding_centers():
+    """stream -H: B^2 p through the faces of chi, and the integral of -(B p^2 + mu) B_chi through those of p."""
+    grid, corners, _ = dipole_plane(cap=False)
+    along, push = face_fluxes(grid, -corners, ("chi", "p"))
+    p, width = grid.centers("p"), grid["p"].measure
+    exact = canonical_drift(grid.faces("chi"), p, 0.0, grid.centers("psi"), grid.centers("mu"))[0] * width
+    np.testing.assert_allclose(along, exact, rtol=1e-12, atol=1e-13)
+    nodes, weights = np.polynomial.legendre.leggauss(8)
+    half = 0.5 * grid.along("chi", grid["chi"].measure)
+    exact = sum(w * half * canonical_drift(grid.centers("chi") + half * x, grid.faces("p"), 0.0, grid.centers("psi"),
+                                           grid.centers("mu"))[1] for x, w in zip(nodes, weights))
+    np.testing.assert_allclose(push, exact, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("temperature", [None, 0.15])
+def test_bounce_in_a_dipole_keeps_its_two_states(temperature):
+    """The flat state without a weight, exp(-H/T) with it: steady to round-off for a bounce. From any state the content stays."""
+    grid, corners, cells = dipole_plane()
+    stream, weight = -corners, None
+    if temperature is not None:                               # G = -T exp(-H/T), F = G' = exp(-H/T)
+        stream, weight = temperature * np.exp(-corners / temperature), np.exp(-cells / temperature)
+    state = jnp.ones(grid.shape) if weight is None else jnp.asarray(weight)
+    bounce = 2 * np.pi / (3 * 0.55**2.5)
+    r = float(rate(grid, stream, ("chi", "p"), weight))
+    tr = Transport(axes=("chi", "p"), stream=jnp.asarray(stream), weight=weight, substeps=int(np.ceil(r * bounce / 40 / 0.8)))
+    f, budget = run(tr, grid, state, bounce / 40, 40)
+    assert int(budget.pop("fault")) == 0
+    assert float(jnp.max(jnp.abs(f / state - 1))) <= 1e-12
+    # the corners of all four walls are on one level of H: nothing goes through them
+    assert max(abs(float(v)) for v in budget.values()) <= 1e-13 * float(grid.content(state))
+    f0 = jnp.asarray(np.random.default_rng(0).uniform(size=grid.shape) ** 8) * state
+    f, budget = run(tr, grid, f0, bounce / 40, 40)
+    check_budget(grid, f0, f, budget)
+    assert abs(float(grid.content(f) / grid.content(f0)) - 1) <= 1e-13 and float(jnp.min(f)) >= 0.0
+
+
+def test_cells_that_are_not_live_swallow_what_meets_them():
+    """A beam meets a wall inside the box: what reaches it is the loss, and what it hides stays empty."""
+    grid = Grid((Axis.nodes("mu", [1.0, 2.0], [0.5, 1.5]), *box(16, 12, 0.3).axes))
+    y = grid.faces("y")
+    stream = jnp.asarray(-y * np.ones((1, 17, 1)))                           # to the right at speed one
+    live = np.abs(grid.centers("x") - 0.5) + 0 * grid.centers("y") > 0.25    # the same for both mu
+    r = float(rate(grid, stream, ("x", "y")))
+    tr = Transport(axes=("x", "y"), stream=stream, live=live, substeps=int(np.ceil(r * 0.5 / 0.8)))
+    beam = np.where(grid.centers("x") < 0.2, 1.0 + np.sin(3 * grid.centers("y")) ** 2, 0.0)
+    f0 = jnp.asarray(beam * np.array([[[1.0]], [[2.0]]]))
+    f, budget = run(tr, grid, f0, 0.5, 6)
+    check_budget(grid, f0, f, budget)
+    assert float(jnp.max(jnp.where(live, 0.0, f))) == 0.0 and float(jnp.min(f)) >= 0.0
+    assert float(jnp.max(f)) <= 1e-3                                         # what trails behind the beam
+    assert float(budget["loss"]) == pytest.approx(-float(grid.content(f0)), rel=1e-3)
+    assert abs(float(budget["x.upper"])) <= 1e-3 * float(grid.content(f0))
+    everywhere, budget = run(dataclasses.replace(tr, live=jnp.ones((1, 16, 1), bool)), grid, f0, 0.5, 1, plain=True)
+    free, _ = run(dataclasses.replace(tr, live=None), grid, f0, 0.5, 1, plain=True)
+    np.testing.assert_array_equal(everywhere, free)
+    assert float(budget["loss"]) == 0.0
 
 
 def test_never_negative_at_random_flows():

@@ -1,0 +1,151 @@
+"""`Remap`: a measure-preserving map of a plane, applied as a conservative sparse table (semi-Lagrangian, any step)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxbelt.coefficients import static
+from jaxbelt.flows.base import Flow, any_in_batch, flow, ratio
+
+__all__ = ["Remap", "STEP_DIFFERS"]
+
+STEP_DIFFERS = 4
+
+
+def _gathered(index, weight, order, f):
+    """sum_k weight f[index], rows put back in order; f (cells, ...) -> (rows, ...)."""
+    dims = (1,) * (f.ndim - 1)
+    total = jnp.zeros((0, *f.shape[1:]), f.dtype)
+    # the narrowest block comes first: every block holds the rows of the next one and more
+    for i, w in zip(index[::-1], weight[::-1]):
+        i, w = jnp.asarray(i), lax.stop_gradient(jnp.asarray(w)).astype(f.dtype)
+        total = jnp.concatenate([total, jnp.zeros((i.shape[1] - total.shape[0], *f.shape[1:]), f.dtype)])
+
+        def add(k, total, i=i, w=w):
+            return total + w[k].reshape(-1, *dims) * f.at[i[k]].get(mode="promise_in_bounds")
+
+        total = lax.fori_loop(0, i.shape[0], add, total)
+    total = jnp.concatenate([total, jnp.zeros((1, *f.shape[1:]), f.dtype)])
+    return total.at[jnp.asarray(order)].get(mode="promise_in_bounds")
+
+
+def _around(x, radius, axes):
+    """Sums over boxes of 2 radius + 1 cells along two axes, cut off at the plane's edge."""
+    for k in axes:
+        n = x.shape[k]
+        pad = [(0, 0)] * x.ndim
+        pad[k] = (radius, radius)
+        wide = jnp.pad(x, pad)
+        x = sum(lax.slice_in_dim(wide, r, r + n, axis=k) for r in range(2 * radius + 1))
+    return x
+
+
+def _borrow(content, axes, radius):
+    """Cells below zero are filled from the positive cells of the box around them, in proportion to what those hold; nobody
+    gives more than it has. Conservative; what a box cannot settle stays negative."""
+    owed, held = jnp.maximum(-content, 0.0), jnp.maximum(content, 0.0)
+    share = ratio(owed, _around(held, radius, axes))           # asked of each cell around, per unit it holds
+    asked = _around(share, radius, axes)
+    given = jnp.where(asked > 1, 1.0 / jnp.where(asked > 1, asked, 1.0), 1.0)
+    owed = jnp.maximum(owed - share * _around(held * given, radius, axes), 0.0)
+    return held * (1.0 - jnp.minimum(asked, 1.0)) - owed
+
+
+@flow
+class Remap(Flow):
+    """f moved by a map of a plane (a, b) that preserves da db: content_new = table @ f, conservative and non-negative.
+
+    axes: the plane, two neighbouring axes of the grid; the axes before them number the planes of the tables, those after them
+    share a plane's table. tables: `RemapTables`, made for one dt: another step sets `fault` to 4 (a relative 1e-6 is forgiven).
+    positive: cells that end below zero borrow from the positive ones around them, in boxes of 3 x 3, then 9 x 9 cells; what is
+    left is settled by scaling down all that the plane holds. A plane that comes in with negative values is left as it is.
+
+    budget: "loss", the content that the map carries out of the plane (negative).
+    """
+
+    axes: tuple[str, str] = static()
+    tables: Any = None
+    steady: bool = static(True)
+    positive: bool = static(True)
+
+    def prepare(self, grid, dt):
+        """What a step of dt needs: see `Flow`."""
+        a, b = (grid.index(x) for x in self.axes)
+        planes = grid.shape[:a]
+        if b != a + 1:
+            raise ValueError(f"axes: {self.axes[0]} and {self.axes[1]} must be neighbours on the grid ({', '.join(grid.names)})")
+        if planes != self.tables.planes:
+            raise ValueError(f"tables: made for planes of shape {self.tables.planes}, but the grid has {planes}")
+        given = lax.stop_gradient(jnp.asarray(self.tables.dt))
+        # written so that NaN counts as another step
+        same = jnp.abs(lax.stop_gradient(dt) - given) <= 1e-6 * given
+        return {"fault": jnp.where(same, 0, STEP_DIFFERS).astype(jnp.int32)}
+
+    def advance(self, grid, state, f, t, dt):
+        """(f after dt, budget): see `Flow`."""
+        a = grid.index(self.axes[0])
+        tables, f = self.tables, jnp.asarray(f)
+        shape = f.shape
+        na, nb = shape[a:a + 2]
+        n, planes, tail = na * nb, int(np.prod(shape[:a])), shape[a + 2:]
+        volume = np.outer(grid[a].measure, grid[a + 1].measure).astype(f.dtype)
+        volume = volume.reshape((1, na, nb) + (1,) * len(tail))
+        cells = f.reshape(planes, n, *tail)
+        if tables.symmetric:
+            both = jnp.stack([cells, cells[:, ::-1]], axis=2).reshape(planes * n, 2, *tail)
+            half = _gathered(tables.index, tables.weight, tables.order, both)
+            content = jnp.concatenate([half[:, :, 0], half[:, ::-1, 1]], axis=1)
+        else:
+            content = _gathered(tables.index, tables.weight, tables.order, cells.reshape(planes * n, *tail))
+        content = content.reshape(planes, na, nb, *tail)
+        budget = {"fault": state["fault"]}
+        if tables.loss is not None:
+            dims = (1,) * len(tail)
+            lost = lax.stop_gradient(jnp.asarray(tables.loss)).astype(f.dtype).reshape(planes, n, *dims) * cells
+            weight = _measures(grid, a).astype(f.dtype)
+            budget["loss"] = -jnp.sum(jnp.sum(lost, axis=1) * weight)
+        if self.positive:
+            filled = jnp.asarray(tables.order) < (tables.index[0].shape[1] if tables.index else 0)
+            filled = jnp.concatenate([filled, filled[:, ::-1]], axis=1) if tables.symmetric else filled
+            room = jnp.where(filled.reshape(planes, na, nb, *(1,) * len(tail)), volume, 0.0)
+            content = _settle(content, room, cells.reshape(planes, na, nb, *tail))
+        return (content / volume).reshape(shape), budget
+
+
+def _measures(grid, a):
+    """Product of the measures of the axes outside the plane: (planes, *tail)."""
+    before, after = np.ones(()), np.ones(())
+    for k, axis in enumerate(grid.axes):
+        if k < a:
+            before = np.multiply.outer(before, axis.measure)
+        elif k > a + 1:
+            after = np.multiply.outer(after, axis.measure)
+    return np.multiply.outer(before.reshape(-1), after)
+
+
+def _settle(content, room, start):
+    """Nothing negative, in planes that had nothing negative at the start. room: volume of the cells that can hold anything."""
+    plane = (1, 2)
+
+    def negative(x):
+        return any_in_batch(lax.stop_gradient(x) < 0)
+
+    def toward_mean(x):
+        whole = jnp.sum(room, axis=plane, keepdims=True)
+        mean = jnp.maximum(jnp.sum(x, axis=plane, keepdims=True), 0.0) / jnp.where(whole > 0, whole, 1.0)
+        low = jnp.min(jnp.where(room > 0, x / jnp.where(room > 0, room, 1.0), 0.0), axis=plane, keepdims=True)
+        # a few ulp less than the exact factor, so that rounding cannot leave a negative cell
+        eps = jnp.asarray(8 * np.finfo(x.dtype).eps, x.dtype)
+        scale = jnp.where(low < 0, ratio(mean, jnp.where(low < 0, mean - low, 1.0)) * (1 - eps), 1.0)
+        return jnp.where(low < 0, mean * room + (x - mean * room) * scale, x)
+
+    def settled(content):
+        filled = _borrow(content, plane, 1)
+        filled = lax.cond(negative(filled), lambda x: toward_mean(_borrow(x, plane, 4)), lambda x: x, filled)
+        return jnp.where(jnp.min(start, axis=plane, keepdims=True) < 0, content, filled)
+
+    return lax.cond(negative(content), settled, lambda x: x, content)

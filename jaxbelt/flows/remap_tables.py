@@ -1,0 +1,263 @@
+"""Sparse conservative tables for a measure-preserving map of a plane: content after the map = table @ values before it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+
+__all__ = ["RemapTables", "gauss_points", "plane_table", "stack_planes"]
+
+_DEGREE = 4                                                  # of the reconstruction inside a cell: 5 cells a direction
+_THREAD = 1e-3                                               # links of the mask weaker than this share of a row
+_THIN = 0.25                                                 # columns hit by less than this share of their content
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class RemapTables:
+    """What a `Remap` needs: for each arrival cell its donors, and the content taken per unit value of each.
+
+    Rows (arrival cells of all planes) are sorted by their number of donors, widest first, and stored in blocks of K donors:
+    block b holds the next K donors of the rows that have any left, so that almost nothing is padded.
+
+    index, weight: tuples of (K, rows of the block): donor as flat cell number over all planes, and its weight.
+    order: (planes, rows of a plane) position of each row; one past the last for rows without donors. With `symmetric` a plane has
+    n/2 rows, for the first half of its cells; the others follow by point reflection k -> n-1-k.
+    loss: (planes, n), the content that a cell loses to the outside per unit value, or None. dt: the step they were made for.
+    """
+
+    index: Any
+    weight: Any
+    order: Any
+    loss: Any
+    dt: Any
+    planes: tuple = dataclasses.field(metadata={"static": True})
+    symmetric: bool = dataclasses.field(default=True, metadata={"static": True})
+
+
+def gauss_points(faces, points: int):
+    """(coordinates (cells, points), shares (points,)) of Gauss-Legendre points in every cell; the shares sum to 1."""
+    y, w = np.polynomial.legendre.leggauss(points)
+    faces = np.asarray(faces, np.float64)
+    return 0.5 * (faces[1:] + faces[:-1])[:, None] + 0.5 * np.diff(faces)[:, None] * y, 0.5 * w
+
+
+def _reconstruction(faces, low, high):
+    """(first donor (n,), coefficients (n, degree+1, cells)) of the value in each cell low <= i < high: the derivative of the
+    polynomial through the primitive on the faces of the 5 cells around it (one-sided near low and high), as powers of
+    (x - center)/width. Cell values in, value out: the coefficients of all donors sum to 1.
+    """
+    n = faces.size - 1
+    width = min(_DEGREE + 1, high - low)
+    first = np.zeros(n, int)
+    table = np.zeros((n, _DEGREE + 1, _DEGREE + 1))
+    for i in range(low, high):
+        first[i] = np.clip(i - width // 2, low, high - width)
+        cell = faces[i + 1] - faces[i]
+        x = (faces[first[i]:first[i] + width + 1] - 0.5 * (faces[i] + faces[i + 1])) / cell
+        # primitive = sum of F_m x^m/m through all faces: values u_j are its differences over the cells
+        powers = np.arange(1, width + 1)
+        moments = np.diff(x[:, None] ** powers, axis=0) / np.diff(x)[:, None] / powers
+        table[i, :width, :width] = np.linalg.inv(moments)
+    return first, table
+
+
+def _locate(faces, x, low, high):
+    return np.clip(np.searchsorted(faces, x, side="right") - 1, low, high - 1)
+
+
+def _weights(table, i, y):
+    """(points, 5) reconstruction weights at y = (x - center)/width of cells i."""
+    c = table[i]
+    out = c[:, _DEGREE]
+    for k in range(_DEGREE - 1, -1, -1):
+        out = out * y[:, None] + c[:, k]
+    return out
+
+
+def _smear(m, axis, low, high):
+    """[1 4 1]/6 along an axis, between cells low and high (what would leave stays)."""
+    m = np.moveaxis(m, axis, -1)
+    out = m * (4 / 6)
+    out[..., low + 1:high] += m[..., low:high - 1] / 6
+    out[..., low:high - 1] += m[..., low + 1:high] / 6
+    out[..., low] += m[..., low] / 6
+    out[..., high - 1] += m[..., high - 1] / 6
+    return np.moveaxis(out, -1, axis)
+
+
+def _balance(m, row_gap, column_gap, rounds=4):
+    """alpha, beta so that m * (alpha_row + beta_column) has the given row and column sums; m sparse, non-negative.
+
+    Conjugate gradients for beta after alpha is eliminated, scaled by the sums of m; repeated on the residual, for its rounding.
+    """
+    rows = np.asarray(m.sum(1)).ravel()
+    columns = np.asarray(m.sum(0)).ravel()
+    dr = 1.0 / np.sqrt(np.where(rows > 0, rows, 1.0))
+    dc = 1.0 / np.sqrt(np.where(columns > 0, columns, 1.0))
+    scaled = m.multiply(dr[:, None]).multiply(dc).tocsr()
+    back = scaled.T.tocsr()
+    a, b = row_gap * dr, column_gap * dc
+    alpha, beta = np.zeros_like(a), np.zeros_like(b)
+    floor = 1e-32 * (np.sum(1 / dr**2) + np.sum(1 / dc**2))
+    for _ in range(rounds):
+        ra = np.where(rows > 0, a - alpha - scaled @ beta, 0)
+        r = np.where(columns > 0, b - beta - back @ (alpha + ra), 0)
+        x, p, rr = np.zeros_like(r), r.copy(), r @ r
+        goal = max(floor, 1e-20 * rr)
+        for _ in range(2000):
+            if rr <= goal:
+                break
+            q = p - back @ (scaled @ p)
+            step = rr / (p @ q)
+            x += step * p
+            r -= step * q
+            rr, old = r @ r, rr
+            p = r + (rr / old) * p
+        beta += x
+        alpha += ra - scaled @ x
+        if goal == floor:
+            break
+    return alpha * dr, beta * dc
+
+
+def plane_table(faces_a, faces_b, a0, b0, alive, shares, *, live=None, kept=None, symmetric=True):
+    """One plane's sparse table: (row, donor, weight) sorted by row, and the share of each cell's content that stays (n,).
+
+    A map of the plane (a, b) that preserves da db, known by where Gauss points of the arrival cells come from.
+    faces_a, faces_b: faces of the axes; the cells of a plane are numbered k = i n_b + j.
+    a0, b0, alive: (rows, points) departure points of the arrival cells in `live` (all of them, or with `symmetric` those in
+    the first half, n_a/2 lines), in their order; alive False: nothing comes from there.
+    shares (points,): share of each point in its cell.
+    live: (low, high), the lines i of the plane that hold anything. kept: (n,) share of each cell's content that stays in the
+    plane, default 1; columns where it is 1 are exact, others follow it as far as few points can tell.
+    """
+    from scipy.sparse import csr_matrix
+
+    na, nb = faces_a.size - 1, faces_b.size - 1
+    n = na * nb
+    low, high = (0, na) if live is None else live
+    top = na // 2 if symmetric else high                     # rows of the lines low <= i < top
+    rows = max(top - low, 0) * nb
+    volume = (np.diff(faces_a)[:, None] * np.diff(faces_b)).ravel()
+    target = np.where(np.repeat((np.arange(na) >= low) & (np.arange(na) < high), nb), volume, 0.0)
+    if kept is not None:
+        target = target * kept
+    if rows == 0:
+        return np.zeros(0, int), np.zeros(0, int), np.zeros(0), target / volume
+    first_a, table_a = _reconstruction(faces_a, low, high)
+    first_b, table_b = _reconstruction(faces_b, 0, nb)
+    here = volume[low * nb:low * nb + rows]
+    # the plane's own numbering restricted to live lines
+    m_low, width = low * nb, (high - low) * nb
+    t, m = np.empty((rows, width)), np.empty((rows, width))
+    block = max(1, 2_000_000 // width)
+    for r0 in range(0, rows, block):
+        r1 = min(r0 + block, rows)
+        x, y, ok = a0[r0:r1], b0[r0:r1], alive[r0:r1]
+        content = (shares * here[r0:r1, None] * ok).ravel()
+        i, j = _locate(faces_a, x, low, high).ravel(), _locate(faces_b, y, 0, nb).ravel()
+        row = np.repeat(np.arange(r1 - r0) * width, x.shape[1])
+        wa = _weights(table_a, i, (x.ravel() - 0.5 * (faces_a[i] + faces_a[i + 1])) / (faces_a[i + 1] - faces_a[i]))
+        wb = _weights(table_b, j, (y.ravel() - 0.5 * (faces_b[j] + faces_b[j + 1])) / (faces_b[j + 1] - faces_b[j]))
+        spread = np.arange(_DEGREE + 1)
+        size = (r1 - r0) * width
+        start = row + (first_a[i] - low) * nb + first_b[j]
+        at = start[:, None] + (spread[:, None] * nb + spread).ravel()
+        value = (wa * content[:, None])[:, :, None] * wb[:, None, :]
+        inside = np.minimum(at.ravel(), size - 1)            # stencils narrower than 5 hold zeros beyond their end
+        t[r0:r1] = np.bincount(inside, value.ravel(), size).reshape(-1, width)
+        hit = np.bincount(row + (i - low) * nb + j, content, size).reshape(-1, high - low, nb)
+        m[r0:r1] = _smear(_smear(hit, 1, 0, high - low), 2, 0, nb).reshape(-1, width)
+    half = width // 2 if symmetric else width
+
+    def folded(x):
+        return x[:, :half] + x[:, :half - 1:-1] if symmetric else x
+
+    mh = folded(m)
+    thin = mh.sum(0) < _THIN * volume[m_low:m_low + half]
+    if thin.any():
+        # columns that few points hit (beside an edge of what is lost): first order, so that their correction stays small
+        both = np.concatenate([thin, thin[::-1]]) if symmetric else thin
+        t[:, both] = m[:, both]
+    goal_row = here * (shares * alive).sum(1)
+    goal_column = target[m_low:m_low + half]
+    mh = csr_matrix(mh)
+    row_gap, column_gap = goal_row - t.sum(1), goal_column - folded(t).sum(0)
+    if kept is not None:
+        column_gap = _consistent(mh, row_gap, column_gap, here, kept[m_low:m_low + half] < 1)
+    alpha, beta = _balance(mh, row_gap, column_gap)
+    if symmetric:
+        beta = np.concatenate([beta, beta[::-1]])
+    row, donor = np.nonzero((t != 0) | (m != 0))
+    weight = t[row, donor] + m[row, donor] * (alpha[row] + beta[donor])
+    held = np.bincount(donor, weight, width)
+    if symmetric:
+        held = held + held[::-1]
+    out = np.zeros(n)
+    out[m_low:m_low + width] = held
+    return row + m_low, donor + m_low, weight, out / volume
+
+
+def _consistent(m, row_gap, column_gap, content, lossy):
+    """Column gaps that m can close: where a part of m hangs together with the rest by a thread or not at all, what its rows need
+    is shared out over its lossy columns, in proportion to their sums. (What is lost is counted from the table itself.)
+    """
+    from scipy.sparse import bmat, diags
+    from scipy.sparse.csgraph import connected_components
+
+    strong = diags(1.0 / content) @ m
+    strong.data[strong.data < _THREAD] = 0.0
+    strong.eliminate_zeros()
+    parts, label = connected_components(bmat([[None, strong], [strong.T, None]]), directed=False)
+    own = np.asarray(m.sum(0)).ravel()
+    of_row, of_column = label[:row_gap.size], label[row_gap.size:]
+    column_gap = np.where(own > 0, column_gap, 0.0)
+    able = own * lossy
+    able = np.where(np.bincount(of_column, able, parts)[of_column] > 0, able, own)
+    total = np.bincount(of_column, able, parts)
+    excess = np.bincount(of_row, row_gap, parts) - np.bincount(of_column, column_gap, parts)
+    share = np.where(total > 0, excess / np.where(total > 0, total, 1.0), 0.0)
+    return column_gap + share[of_column] * able
+
+
+def stack_planes(planes, shape, axes, dt, *, lossy, dtype, symmetric=True, transposed=False) -> RemapTables:
+    """`RemapTables` from the results of `plane_table` for all planes (leading shape `shape`)."""
+    n = axes[0].n * axes[1].n
+    rows = n // 2 if symmetric else n
+    row = np.concatenate([r + k * rows for k, (r, *_) in enumerate(planes)])
+    donor = np.concatenate([d + k * n for k, (_, d, *_) in enumerate(planes)])
+    weight = np.concatenate([w for _, _, w, _ in planes]).astype(dtype)
+    loss = None
+    if lossy:
+        volume = np.outer(axes[0].measure, axes[1].measure).ravel()
+        loss = np.stack([volume * (1.0 - kept) for *_, kept in planes]).astype(dtype)
+    index, weight, order = _blocks(row, donor, weight, len(planes) * rows)
+    return RemapTables(index, weight, order.reshape(len(planes), rows), loss, np.asarray(dt, dtype), tuple(shape), symmetric)
+
+
+def _blocks(row, donor, weight, rows):
+    """Rows given as sorted triplets, sorted by width and cut into blocks: see `RemapTables`."""
+    count = np.bincount(row, minlength=rows)
+    start = np.concatenate([[0], np.cumsum(count)[:-1]])
+    widest_first = np.argsort(-count, kind="stable")
+    position = np.empty(rows, np.int32)
+    position[widest_first] = np.arange(rows)
+    filled = int(np.count_nonzero(count))
+    indices, weights = [], []
+    done = 0
+    while done < count.max(initial=0):
+        held = widest_first[count[widest_first] > done]
+        left = count[held] - done
+        # as many donors as most of these rows still have; few blocks, since each is compiled by itself
+        k = min(max(4, done // 3, int(np.quantile(left, 0.2))), int(left.max()))
+        slot = np.arange(k)[:, None]
+        good = slot < left
+        at = np.where(good, start[held] + done + slot, start[held])
+        indices.append(donor[at].astype(np.int32))
+        weights.append(np.where(good, weight[at], 0))
+        done += k
+    return tuple(indices), tuple(weights), np.minimum(position, filled).astype(np.int32)
