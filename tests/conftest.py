@@ -15,6 +15,11 @@ jax.config.update("jax_enable_x64", True)
 sys.path.insert(0, str(pathlib.Path(__file__).parent))           # for `compiling`
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "plain: compiled without optimising, for statements far above rounding (see `compiling`)")
+    config.addinivalue_line("markers", "optimised: compiled as jax.jit compiles it, in a file whose other tests are plain")
+
+
 def _is_plain(item):
     """Long runs are worth optimising."""
     return item.get_closest_marker("plain") is not None and not any(map(item.get_closest_marker, ("optimised", "slow")))
