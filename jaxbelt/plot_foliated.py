@@ -13,7 +13,6 @@ import json
 import numpy as np
 
 from jaxbelt.grid import Grid
-from jaxbelt.physics import field_lines
 from jaxbelt.physics import foliated_maps as maps
 from jaxbelt.physics import foliated_moments as fm
 from jaxbelt.physics.foliated_units import of_attrs
@@ -220,13 +219,13 @@ def meridian(run, n: int = 3, units=None, usual=False, points: int = 240):
               (name, "inferno", symbol + " [$T_0$]"))
     for row, (field, cmap, label) in enumerate(scales):
         values = np.stack([np.asarray(getattr(one, field or "n")) for one in fields])
+        images = maps.meridian(grid, values, r, z)[2]
         norm = _norm(np.nan_to_num(values)) if field is None else _linear(values)
         axes = []
         for k, i in enumerate(picked):
             ax = fig.add_subplot(spec[row, k], sharex=where, sharey=where)
             where = where or ax
-            image = maps.meridian(grid, values[k], r, z)[2]
-            mesh = ax.pcolormesh(r, z, np.ma.masked_invalid(image), norm=norm, cmap=cmap, shading="nearest", rasterized=True)
+            mesh = ax.pcolormesh(r, z, np.ma.masked_invalid(images[k]), norm=norm, cmap=cmap, shading="nearest", rasterized=True)
             _scenery(ax, grid, r[-1], z[-1])
             ax.tick_params(labelbottom=row == 2, labelleft=k == 0)
             if row == 0:
@@ -279,14 +278,16 @@ def _scenery(ax, grid, right, top):
 def _line_densities(fig, spec, run, picked, grid, fields, units):
     lo, hi = grid["psi"].faces[[0, -1]]
     beside, above = (fig.add_subplot(place) for place in spec[:, -1].subgridspec(2, 1))
-    b = np.linspace(1.0 + 1e-6, 1.0 / lo, 120)
-    middle = 0.5 * (1.0 / lo + 1.0 / hi)
-    z = np.linspace(-_mesh(grid, 3)[1][-1], _mesh(grid, 3)[1][-1], 121)
+    b = np.linspace(1.0 + 1e-6, 1.0 / lo, 121)
+    middle, top = 0.5 * (1.0 / lo + 1.0 / hi), _mesh(grid, 3)[1][-1]
+    z = np.linspace(-top, top, 121)
+    radii, heights = np.stack([b, np.full_like(b, middle)]), np.stack([np.zeros_like(z), z])
+    sums = maps.chords(grid, np.stack([one.n for one in fields]), radii, heights)
     tones = _shades("Greys", len(picked))[::-1]
-    for one, i, color in zip(fields, picked, tones):
+    for (at_equator, at_middle), i, color in zip(sums, picked, tones):
         style, text = ("--" if i == 0 else "-"), _when(run.t[i], units, short=True)
-        beside.plot(b, maps.chords(grid, one.n, b), style, color=color, lw=1.5, label=text)
-        above.plot(z, maps.chords(grid, one.n, middle, z), style, color=color, lw=1.5, label=text)
+        beside.plot(b, at_equator, style, color=color, lw=1.5, label=text)
+        above.plot(z, at_middle, style, color=color, lw=1.5, label=text)
     beside.set(xlabel="tangency radius b [$R_p$]  (z = 0)", xlim=(1, 1 / lo))
     above.set(xlabel=f"height z [$R_p$]  (b = {middle:.2f})", xlim=(z[0], z[-1]))
     for ax in (beside, above):
@@ -314,15 +315,13 @@ def phase_space(run, n: int = 3, psi=None, mu=None, units=None, speed=None, deca
     run = _alone(run)
     grid, units, picked = run.grid, _units(run, units), _picked(run, n)
     rows = _leaves(grid, psi, mu)
-    B = {c: _field(grid, c) for c in ("centers", "faces")}
     fig = _figure(run, 3.0 * len(picked) + 1.6, 2.7 * len(rows) + 1.1)
     axes = fig.subplots(len(rows), len(picked), sharex="row", sharey=True, squeeze=False)
     for row, (line, (i_psi, i_mu)) in enumerate(zip(axes, rows)):
         p0, m = float(grid["psi"].centers[i_psi]), float(grid["mu"].centers[i_mu])
-        length, strength = (a[i_psi] for a in B["faces"])
-        surface = np.sqrt(1.0 - p0)
-        alive = np.abs(grid["chi"].centers) < surface
-        cells = np.flatnonzero(alive)
+        cells = np.flatnonzero(np.abs(grid["chi"].centers) < np.sqrt(1.0 - p0))
+        chi, *along = _line(p0)
+        length, strength = (np.interp(grid["chi"].faces, chi, a) for a in along)
         edge = slice(cells[0], cells[-1] + 2)
         x = np.broadcast_to(length[edge, None], (cells.size + 1, grid["p"].n + 1))
         y = strength[edge, None] * grid["p"].faces
@@ -332,7 +331,7 @@ def phase_space(run, n: int = 3, psi=None, mu=None, units=None, speed=None, deca
         high = speed or 1.05 * min(grid["p"].faces[-1] * p0**3, 4.5)
         for ax, i, frame in zip(line, picked, frames):
             mesh = ax.pcolormesh(x, y, frame, norm=norm, cmap=_under("viridis"), rasterized=True)
-            _energy_lines(ax, p0, m, length[edge], high)
+            _energy_lines(ax, p0, m, high)
             ax.set(ylim=(-high, high), xlim=(length[edge][0], length[edge][-1]))
             if row == 0:
                 ax.set_title(_when(run.t[i], units), fontsize=9)
@@ -345,9 +344,13 @@ def phase_space(run, n: int = 3, psi=None, mu=None, units=None, speed=None, deca
     return fig
 
 
-def _field(grid, chi):
-    at = field_lines.from_potential(getattr(grid["chi"], chi), grid["psi"].centers[:, None], outside="extrapolate")
-    return np.asarray(at.l), np.asarray(at.B)
+def _line(psi):
+    """(chi, l, B) along a field line, as far as a little below the surface."""
+    end = np.sin(min(1.1 * np.arcsin(np.sqrt(1.0 - psi)), 1.5))
+    s = np.linspace(-end, end, 4001)
+    x = 1.0 - s**2
+    length = 0.5 * (s * np.sqrt(1.0 + 3.0 * s**2) + np.arcsinh(np.sqrt(3.0) * s) / np.sqrt(3.0)) / psi
+    return psi**2 * s / x**2, length, psi**3 * np.sqrt(4.0 - 3.0 * x) / x**3
 
 
 def _leaves(grid, psi, mu):
@@ -361,9 +364,9 @@ def _leaves(grid, psi, mu):
     return list(dict.fromkeys(found))
 
 
-def _energy_lines(ax, psi, mu, length, high):
-    l, v = np.linspace(length[0], length[-1], 161), np.linspace(-high, high, 161)   # noqa: E741
-    B = np.asarray(field_lines.from_length(l, psi, outside="extrapolate").B)
+def _energy_lines(ax, psi, mu, high):
+    _, l, B = (a[::20] for a in _line(psi))   # noqa: E741
+    v = np.linspace(-high, high, 161)
     H = 0.5 * v[:, None] ** 2 + mu * B
     least, lost = mu * psi**3, mu * np.sqrt(4.0 - 3.0 * psi)
     ax.contour(l, v, H, levels=least + 0.5 * (np.arange(1, 8) * high / 8) ** 2, colors="w", linewidths=0.4, alpha=0.7)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import math
-
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy import special
 
 from jaxbelt.coefficients import evaluate, is_steady
 from jaxbelt.equations._foliated_closing import Closing
@@ -46,21 +43,22 @@ def bounce_stream(grid, planet, temperature):
     B = np.where(beyond, last, at.B)[None, :, :, None]
     H = 0.5 * (B * grid.faces("p").reshape(1, 1, 1, -1)) ** 2 + grid["mu"].centers[:, None, None, None] * B
     floor = grid["mu"].centers[:, None, None, None] * (grid["psi"].centers ** 3)[:, None, None]
-    cap = energy_cap(grid)[:, :, None, None] - floor
+    # an absorbing planet needs no closed box: what is faster than p_max leaves
+    cap = energy_cap(grid)[:, :, None, None] - floor if planet == "reflecting" else np.inf
     if temperature is not None:
-        cap = np.minimum(cap, 30.0 * temperature)              # exp(-H/T) keeps its digits
+        cap = np.minimum(cap, 16.0 * temperature)              # beyond, exp(-H/T) is nothing, and differs too much across a cell
     e = np.minimum(H - floor, cap)
     if planet == "reflecting":
         e = np.where((np.abs(faces) >= edge * (1 - 1e-12))[None, :, :, None], cap, e)
-    slow = np.maximum(e, _FAST)
+    weight = None
     if temperature is None:
-        stream, weight = -(np.minimum(e, _FAST) + 2.0 * (np.sqrt(_FAST * slow) - _FAST)), None
+        stream = -(np.minimum(e, _FAST) + 2.0 * (np.sqrt(_FAST * np.maximum(e, _FAST)) - _FAST))
     else:
-        tail = math.sqrt(math.pi * _FAST * temperature) * (special.erf(np.sqrt(slow / temperature))
-                                                           - math.erf(math.sqrt(_FAST / temperature)))
-        stream = temperature * np.exp(-np.minimum(e, _FAST) / temperature) - tail
-        inside = energy(grid)[..., 0] if grid.ndim == 5 else energy(grid)
-        weight = np.broadcast_to(np.exp(-np.minimum(inside - floor, cap) / temperature), grid.shape[:4])
+        stream = temperature * np.exp(-e / temperature)
+        corners = [stream[..., a:a - 1 or None, b:b - 1 or None] / temperature for a in (0, 1) for b in (0, 1)]
+        inside = (energy(grid)[..., 0] if grid.ndim == 5 else energy(grid)) - floor
+        whole = np.minimum.reduce(corners) > 1.001 * np.exp(-cap / temperature)
+        weight = np.where(whole, np.exp(-inside / temperature), sum(corners) / 4)
     if grid.ndim == 5:
         stream, weight = stream[..., None], None if weight is None else weight[..., None]
     return stream, weight

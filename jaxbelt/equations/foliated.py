@@ -48,10 +48,13 @@ from jaxbelt.flows import LineDiffusion, Reaction, Rotation, Sheared, Transport
 from jaxbelt.flows.transport import rate as transport_rate
 from jaxbelt.grid import Grid
 from jaxbelt.nodes import Common, join, mapped
+from jaxbelt.physics.foliated_moments import averages, equatorial, leaf_entropy, local, number, volumes
+from jaxbelt.physics.foliated_units import Units, units
 from jaxbelt.solve import make_problem
 
-__all__ = ["Closing", "Coordinates", "Parameters", "coordinates", "energy", "energy_cap", "flows", "geometry", "grid", "initial",
-           "live", "maxwellian", "problem", "wall"]
+__all__ = ["Closing", "Coordinates", "Parameters", "Units", "averages", "coordinates", "energy", "energy_cap", "equatorial",
+           "flows", "geometry", "grid", "initial", "leaf_entropy", "live", "local", "maxwellian", "number", "problem", "units",
+           "volumes", "wall"]
 
 _WALLS = {"absorbing": 0.0, "reflecting": None}
 
@@ -266,7 +269,7 @@ def _bounce(problem):
     """The motion along the field."""
     grid, plan = problem.grid, problem.plan
     if plan.bounce == "remap":
-        from jaxbelt.flows import Remap
+        from jaxbelt.flows.remap import Remap
 
         return [Remap(axes=("chi", "p"), tables=problem.tables)]
     if plan.bounce == "finite-volume":

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import lru_cache
 from typing import Any
 
 import jax
 import numpy as np
 
+from jaxbelt.grid import Frozen
+
 __all__ = ["RemapTables", "gauss_points", "plane_table", "stack_planes"]
 
 _DEGREE = 4                                                  # of the reconstruction inside a cell: 5 cells a direction
+_SMEAR = np.outer([1, 4, 1], [1, 4, 1]).ravel() / 36
 _THREAD = 1e-3                                               # links of the mask weaker than this share of a row
 _THIN = 0.25                                                 # columns hit by less than this share of their content
 
@@ -45,11 +49,13 @@ def gauss_points(faces, points: int):
     return 0.5 * (faces[1:] + faces[:-1])[:, None] + 0.5 * np.diff(faces)[:, None] * y, 0.5 * w
 
 
+@lru_cache(maxsize=256)
 def _reconstruction(faces, low, high):
     """(first donor (n,), coefficients (n, degree+1, cells)) of the value in each cell low <= i < high: the derivative of the
     polynomial through the primitive on the faces of the 5 cells around it (one-sided near low and high), as powers of
     (x - center)/width. Cell values in, value out: the coefficients of all donors sum to 1.
     """
+    faces = faces.array
     n = faces.size - 1
     width = min(_DEGREE + 1, high - low)
     first = np.zeros(n, int)
@@ -78,15 +84,11 @@ def _weights(table, i, y):
     return out
 
 
-def _smear(m, axis, low, high):
-    """[1 4 1]/6 along an axis, between cells low and high (what would leave stays)."""
-    m = np.moveaxis(m, axis, -1)
-    out = m * (4 / 6)
-    out[..., low + 1:high] += m[..., low:high - 1] / 6
-    out[..., low:high - 1] += m[..., low + 1:high] / 6
-    out[..., low] += m[..., low] / 6
-    out[..., high - 1] += m[..., high - 1] / 6
-    return np.moveaxis(out, -1, axis)
+def _near(i, n_i, j, n_j):
+    """Numbers of the 3 x 3 cells around (i, j), those beyond the plane's edge taken back to it: (cells, 9)."""
+    near_i = np.stack([np.maximum(i - 1, 0), i, np.minimum(i + 1, n_i - 1)], axis=1)
+    near_j = np.stack([np.maximum(j - 1, 0), j, np.minimum(j + 1, n_j - 1)], axis=1)
+    return (near_i[:, :, None] * n_j + near_j[:, None, :]).reshape(-1, 9)
 
 
 def _balance(m, row_gap, column_gap, rounds=4):
@@ -124,7 +126,7 @@ def _balance(m, row_gap, column_gap, rounds=4):
     return alpha * dr, beta * dc
 
 
-def plane_table(faces_a, faces_b, a0, b0, alive, shares, *, live=None, kept=None, symmetric=True):
+def plane_table(faces_a, faces_b, a0, b0, alive, shares, *, live=None, kept=None, still=None, symmetric=True):
     """One plane's sparse table: (row, donor, weight) sorted by row, and the share of each cell's content that stays (n,).
 
     A map of the plane (a, b) that preserves da db, known by where Gauss points of the arrival cells come from.
@@ -134,6 +136,7 @@ def plane_table(faces_a, faces_b, a0, b0, alive, shares, *, live=None, kept=None
     shares (points,): share of each point in its cell.
     live: (low, high), the lines i of the plane that hold anything. kept: (n,) share of each cell's content that stays in the
     plane, default 1; columns where it is 1 are exact, others follow it as far as few points can tell.
+    still: (rows,) rows that the map leaves where they are, default none.
     """
     from scipy.sparse import csr_matrix
 
@@ -148,30 +151,36 @@ def plane_table(faces_a, faces_b, a0, b0, alive, shares, *, live=None, kept=None
         target = target * kept
     if rows == 0:
         return np.zeros(0, int), np.zeros(0, int), np.zeros(0), target / volume
-    first_a, table_a = _reconstruction(faces_a, low, high)
-    first_b, table_b = _reconstruction(faces_b, 0, nb)
+    first_a, table_a = _reconstruction(Frozen(faces_a), low, high)
+    first_b, table_b = _reconstruction(Frozen(faces_b), 0, nb)
     here = volume[low * nb:low * nb + rows]
-    # the plane's own numbering restricted to live lines
+    # donors are numbered within the live lines
     m_low, width = low * nb, (high - low) * nb
     t, m = np.empty((rows, width)), np.empty((rows, width))
     block = max(1, 2_000_000 // width)
+    spread = (np.arange(_DEGREE + 1)[:, None] * nb + np.arange(_DEGREE + 1)).ravel()
+    work = alive if still is None else alive & ~still[:, None]
     for r0 in range(0, rows, block):
         r1 = min(r0 + block, rows)
-        x, y, ok = a0[r0:r1], b0[r0:r1], alive[r0:r1]
-        content = (shares * here[r0:r1, None] * ok).ravel()
-        i, j = _locate(faces_a, x, low, high).ravel(), _locate(faces_b, y, 0, nb).ravel()
-        row = np.repeat(np.arange(r1 - r0) * width, x.shape[1])
-        wa = _weights(table_a, i, (x.ravel() - 0.5 * (faces_a[i] + faces_a[i + 1])) / (faces_a[i + 1] - faces_a[i]))
-        wb = _weights(table_b, j, (y.ravel() - 0.5 * (faces_b[j] + faces_b[j + 1])) / (faces_b[j + 1] - faces_b[j]))
-        spread = np.arange(_DEGREE + 1)
+        ok = work[r0:r1]
+        x, y = a0[r0:r1][ok], b0[r0:r1][ok]
+        content = (shares * here[r0:r1, None])[ok]
+        row = np.nonzero(ok)[0] * width
+        i, j = _locate(faces_a, x, low, high), _locate(faces_b, y, 0, nb)
+        wa = _weights(table_a, i, (x - 0.5 * (faces_a[i] + faces_a[i + 1])) / (faces_a[i + 1] - faces_a[i])) * content[:, None]
+        wb = _weights(table_b, j, (y - 0.5 * (faces_b[j] + faces_b[j + 1])) / (faces_b[j + 1] - faces_b[j]))
         size = (r1 - r0) * width
-        start = row + (first_a[i] - low) * nb + first_b[j]
-        at = start[:, None] + (spread[:, None] * nb + spread).ravel()
-        value = (wa * content[:, None])[:, :, None] * wb[:, None, :]
-        inside = np.minimum(at.ravel(), size - 1)            # stencils narrower than 5 hold zeros beyond their end
-        t[r0:r1] = np.bincount(inside, value.ravel(), size).reshape(-1, width)
-        hit = np.bincount(row + (i - low) * nb + j, content, size).reshape(-1, high - low, nb)
-        m[r0:r1] = _smear(_smear(hit, 1, 0, high - low), 2, 0, nb).reshape(-1, width)
+        at = (row + (first_a[i] - low) * nb + first_b[j])[:, None] + spread
+        # stencils narrower than 5 hold zeros beyond their end
+        at, value = np.minimum(at, size - 1).ravel(), (wa[:, :, None] * wb[:, None, :]).ravel()
+        t[r0:r1] = np.bincount(at, value, size).reshape(-1, width)
+        # piecewise constant, smeared by [1 4 1]/6 both ways; what would leave the plane stays
+        at = row[:, None] + _near(i - low, high - low, j, nb)
+        m[r0:r1] = np.bincount(at.ravel(), (content[:, None] * _SMEAR).ravel(), size).reshape(-1, width)
+    if still is not None:
+        own = np.nonzero(still)[0]
+        t[own, own] = here[own]
+        np.add.at(m, (own[:, None], _near(own // nb, high - low, own % nb, nb)), here[own, None] * _SMEAR)
     half = width // 2 if symmetric else width
 
     def folded(x):
@@ -194,6 +203,8 @@ def plane_table(faces_a, faces_b, a0, b0, alive, shares, *, live=None, kept=None
         beta = np.concatenate([beta, beta[::-1]])
     row, donor = np.nonzero((t != 0) | (m != 0))
     weight = t[row, donor] + m[row, donor] * (alpha[row] + beta[donor])
+    told = np.abs(weight) > 1e-17 * here[row]
+    row, donor, weight = row[told], donor[told], weight[told]
     held = np.bincount(donor, weight, width)
     if symmetric:
         held = held + held[::-1]

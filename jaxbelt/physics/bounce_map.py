@@ -144,7 +144,8 @@ def departure(chi, p, psi, mu, dt, *, wall, e_cap=math.inf, reflect=False, steps
 
     chi, p: where they arrive, arrays; psi, mu: the plane. wall: |chi| of the planet's surface (or of the edge of the grid):
     an orbit that touches it within dt is dead there (alive False, chi0 = p0 = 0), or with reflect=True turns p to -p. Energies
-    H = (B p)^2/2 + mu B above e_cap do not move; of those an absorbing planet takes at once what is on its way there. steps: see `substeps`, which chooses it from concrete numbers.
+    H = (B p)^2/2 + mu B above e_cap do not move; of those an absorbing planet takes at once what is on its way there.
+    steps: see `substeps`, which chooses it from concrete numbers.
     """
     if steps is None:
         top = e_cap
@@ -191,7 +192,7 @@ def _plane(grid, psi, mu, dt, lines, e_cap, reflect, points):
     a = np.broadcast_to(ga[low:na // 2, None, :, None], (rows, nb, points, points)).reshape(rows * nb, -1).copy()
     b = np.broadcast_to(gb[None, :, None, :], (rows, nb, points, points)).reshape(rows * nb, -1).copy()
     alive = np.ones(a.shape, bool)
-    kept = None
+    kept = still = None
     if rows:
         wall = float(chi[high])
         at = field_lines.from_potential(ga[low:na // 2], psi, outside="extrapolate")
@@ -215,6 +216,7 @@ def _plane(grid, psi, mu, dt, lines, e_cap, reflect, points):
             x0 = 1.0 - s0**2
             a[moving], b[moving] = psi**2 * s0 / x0**2, v0 * x0**3 / (psi**3 * np.sqrt(1.0 + 3.0 * s0**2))
             alive[moving] = ok
+        still = alive.all(1) & ~moving.any(1)
     shares = np.outer(w, w).ravel()
     if not reflect:
         # a cell's points survive the next dt as those of its mirror image in p survived the last
@@ -222,7 +224,7 @@ def _plane(grid, psi, mu, dt, lines, e_cap, reflect, points):
         share[low:na // 2] = (shares * alive).sum(1).reshape(rows, nb)
         share[na // 2:] = share[na // 2 - 1::-1, ::-1]
         kept = share[:, ::-1].ravel()
-    return remap_tables.plane_table(chi, p, a, b, alive, shares, live=(low, high), kept=kept)
+    return remap_tables.plane_table(chi, p, a, b, alive, shares, live=(low, high), kept=kept, still=still)
 
 
 def tables(grid, dt, *, planet="absorbing", points=6):
