@@ -13,8 +13,6 @@ from jaxbelt.physics.hiss import Orlova2016, hiss_rate
 from jaxbelt.physics.losses import BeltLifetime, local_time
 from jaxbelt.physics.plasmapause import Plasmapause
 
-pytestmark = pytest.mark.plain
-
 DAY = 86400.0
 MLT = np.array([0.0, 3.0, 5.99, 6.0, 12.0, 17.99, 18.0, 23.9])
 
