@@ -1,5 +1,6 @@
 """Double precision, strict promotion of ranks, and eight CPU devices, for every test."""
 
+import itertools
 import os
 import pathlib
 import sys
@@ -12,6 +13,32 @@ import pytest  # noqa: E402
 
 jax.config.update("jax_enable_x64", True)
 sys.path.insert(0, str(pathlib.Path(__file__).parent))           # for `compiling`
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "plain: compiled without optimising, for statements far above rounding (see `compiling`)")
+    config.addinivalue_line("markers", "optimised: compiled as jax.jit compiles it, in a file whose other tests are plain")
+
+
+def _is_plain(item):
+    """Long runs are worth optimising."""
+    return item.get_closest_marker("plain") is not None and not any(map(item.get_closest_marker, ("optimised", "slow")))
+
+
+def pytest_collection_modifyitems(items):
+    """Within each file tests that compile alike follow each other, and files begin as the last one ended."""
+    ordered, plain = [], False
+    for _, group in itertools.groupby(items, lambda item: item.path):
+        ordered += sorted(group, key=lambda item: _is_plain(item) != plain)
+        plain = _is_plain(ordered[-1])
+    items[:] = ordered
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    from compiling import compile_plainly
+
+    compile_plainly(_is_plain(item))
 
 
 @pytest.fixture(scope="session")

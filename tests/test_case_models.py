@@ -9,6 +9,8 @@ import jaxbelt as jb
 from jaxbelt.cases import build
 from jaxbelt.config import InputError
 
+pytestmark = pytest.mark.plain
+
 DATA = Path(__file__).parents[2] / "shared" / "data"
 BASE = """
 [case]

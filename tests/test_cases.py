@@ -12,6 +12,8 @@ from jaxbelt.constants import EARTH, TESLA_PER_GAUSS
 from jaxbelt.physics.dipole import drift_period, drift_rate, mu_of_energy
 from jaxbelt.run import run
 
+pytestmark = pytest.mark.plain
+
 MU = float(mu_of_energy(1.0, 5.0))
 K = 1.0 / (EARTH.b_e * TESLA_PER_GAUSS * EARTH.r_e**2)
 

@@ -11,6 +11,8 @@ import pytest
 import jaxbelt as jb
 from jaxbelt.coefficients import Series, Time, evaluate, float_leaves, function, is_constant, is_steady, jumps, parameters, static
 
+pytestmark = pytest.mark.plain
+
 
 def test_step_series():
     s = Series([0.0, 10.0, 20.0], [1.0, 2.0, 3.0])

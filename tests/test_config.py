@@ -5,6 +5,8 @@ import pytest
 from jaxbelt import cases
 from jaxbelt.config import InputError, Table, override, parse
 
+pytestmark = pytest.mark.plain
+
 
 def small(**changes):
     """The text of a small radial case; changes are "table.key" -> TOML value."""

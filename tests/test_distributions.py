@@ -10,6 +10,8 @@ from jaxbelt.constants import LIGHT_SPEED
 from jaxbelt.distributions import TimeSeries, distribution, pitch_angle_edges, read_cdf
 from jaxbelt.physics.invariants import psd_of_flux
 
+pytestmark = pytest.mark.plain
+
 E = np.geomspace(10.0, 1e4, 12)
 EDGES = np.linspace(0.0, np.pi, 7)
 F = (E[:, None] ** -2.0) * (1.0 + 0.1 * np.cos(np.arange(6)))

@@ -15,6 +15,8 @@ from jaxbelt.distributions import distribution
 from jaxbelt.equations import kinetic
 from jaxbelt.mixing_inference import infer_mixing, projections, regress_mixing
 
+pytestmark = pytest.mark.plain
+
 RATIOS = (0.05, 0.2, 1.0 / 3.0, 1.0)
 REST = 1e6 * rest_energy("electron")
 EDGES = np.linspace(0.0, np.pi, 19)
@@ -293,6 +295,7 @@ def test_gradients(tail):
         np.testing.assert_allclose(float(one), float(up - down) / (2 * d), rtol=1e-5)
 
 
+@pytest.mark.optimised
 def test_single_precision(tail):
     dist, true = tail
     narrow = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32) if np.asarray(x).dtype == np.float64 else x, dist)

@@ -9,6 +9,8 @@ from jaxbelt import drift_diffusion as dd
 from jaxbelt import io, plot, plot_overlays
 from jaxbelt.config import InputError
 
+pytestmark = pytest.mark.plain
+
 
 def a_run(epoch="2013-03-16T00:00:00", cells=(10, 16), **attrs):
     grid = dd.grid(L=(3.0, 6.0), cells=cells)

@@ -84,7 +84,7 @@ def test_solve_is_advance():
     assert int(code) == 0 and sol.message == "the run reached its end"
 
 
-@pytest.mark.usefixtures("plain_solve")
+@pytest.mark.plain
 def test_irregular_times():
     problem = made(d=KP, source=0.1)
     t = np.cumsum([0.0, 1.0, 0.3, 7.0, 2.22, 0.01, 5.5])
@@ -94,7 +94,7 @@ def test_irregular_times():
     np.testing.assert_array_equal(sol.t, t)
 
 
-@pytest.mark.usefixtures("plain_solve")
+@pytest.mark.plain
 @pytest.mark.parametrize("driver", [pytest.param(0.01, marks=pytest.mark.slow), KP], ids=["steady", "Kp"])
 def test_strang_is_second_order(driver):
     """Non-commuting flows: the loss depends on x, the source on phi."""
@@ -107,7 +107,7 @@ def test_strang_is_second_order(driver):
     assert np.all(orders >= 1.9)
 
 
-@pytest.mark.usefixtures("plain_solve")
+@pytest.mark.plain
 def test_second_order_with_a_driver_linear_in_time():
     wall = jb.Series([0.0, 12.0], [1.0, 3.0], "linear")
     problem = made(d=jb.Series([0.0, 12.0], [0.002, 0.05], "linear"), boundary={"wall": wall})
@@ -215,7 +215,7 @@ def test_positive_from_the_first_step():
         assert float(jnp.min(sol.f)) >= 0.0
 
 
-@pytest.mark.usefixtures("plain_solve")
+@pytest.mark.plain
 def test_result_codes():
     good = solve(made(), start(), t=[0.0, 1.0, 2.0], dt=1.0)
     assert int(good.result) == jb.Result.ok

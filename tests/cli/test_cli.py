@@ -58,6 +58,7 @@ def test_plot_and_resume_of_a_finished_run(finished, capsys, tmp_path):
     assert (status, err) == (2, 'jaxbelt: --pictures cust: "cust" is not a picture (did you mean "cuts"?)\n')
 
 
+@pytest.mark.plain
 def test_cases_copy_case_and_check(here, capsys):
     status, out, _ = call(capsys, "cases")
     assert status == 0 and [line.split()[0] for line in out.splitlines()] == sorted(cases.shipped())
@@ -71,6 +72,7 @@ def test_cases_copy_case_and_check(here, capsys):
 
 
 @pytest.mark.parametrize("name", sorted(cases.shipped()))
+@pytest.mark.plain
 def test_check_reads_every_shipped_case(name, capsys):
     status, out, err = call(capsys, "check", name)
     assert status == 0 and not err and out.startswith(f"case      {name}")
@@ -108,6 +110,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize("words,message", WRONG, ids=[" ".join(w) for w, _ in WRONG])
+@pytest.mark.plain
 def test_bad_input_is_one_line_and_status_2(here, capsys, words, message):
     (here / "a-file").write_text("")
     (here / "bad.toml").write_text("[case\n")

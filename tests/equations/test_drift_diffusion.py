@@ -36,14 +36,14 @@ def shear_case(cells, steps, *, d0, c, e, m=1, k0=4.0, o0=3.0, o1=12.0, days=0.5
     return float(np.mean(np.abs(sol.f[-1] - exact(days * DAY, *grid.mesh()))))
 
 
-@pytest.mark.usefixtures("plain_solve")
+@pytest.mark.plain
 @pytest.mark.parametrize("cells", [(24, 48), pytest.param((48, 96), marks=pytest.mark.slow)])
 def test_shear_and_line_diffusion_at_order_two(cells):
     errors = [shear_case((n, n), n // 2, d0=2e-2, c=0.0, e=0.5) for n in cells]
     assert np.all(order(errors) > 1.9), errors
 
 
-@pytest.mark.usefixtures("plain_solve")
+@pytest.mark.plain
 @pytest.mark.parametrize("cells", [(8, 16), pytest.param((16, 32), marks=pytest.mark.slow)])
 @pytest.mark.parametrize("c", [0.05, 0.1])
 def test_shear_and_full_tensor_at_order_two(c, cells):
@@ -53,7 +53,7 @@ def test_shear_and_full_tensor_at_order_two(c, cells):
     assert np.all(order(errors) > 1.9), errors
 
 
-@pytest.mark.usefixtures("plain_solve")
+@pytest.mark.plain
 def test_echo_period_and_decay():
     d0, e, o0, o1, L0 = 1e-4, 2.0, 100.0, 2000.0, 4.0
     omega, slope = o0 + o1 / L0, -o1 / L0**2
@@ -149,7 +149,7 @@ def test_quasi_trapped_particles_leave_and_are_counted():
     assert sol.f.min() >= 0
 
 
-@pytest.mark.usefixtures("plain_solve")
+@pytest.mark.plain
 def test_electrons_drift_east_and_protons_west():
     for species, sign in (("electron", 1), ("proton", -1)):
         mu = float(mu_of_energy(1.0, 5.0, species))
@@ -162,7 +162,7 @@ def test_electrons_drift_east_and_protons_west():
         assert abs(peak - (np.pi / 2 if sign > 0 else 3 * np.pi / 2)) < 0.15
 
 
-@pytest.mark.usefixtures("plain_solve")
+@pytest.mark.plain
 def test_drift_given_as_ldot_and_phidot_equals_the_potential():
     grid, problem, sol, f0 = convecting((40, 32), 300.0, hours=1.0)
     planet, prm = problem.parameters.planet, problem.parameters
@@ -180,6 +180,7 @@ def test_drift_given_as_ldot_and_phidot_equals_the_potential():
     assert np.max(np.abs(f - sol.f[-1])) < 1e-6
 
 
+@pytest.mark.plain
 def test_a_divergent_drift_is_refused():
     grid = dd.grid(cells=(20, 16))
     prm = dd.Parameters(ldot=jb.function(lambda t, L, phi: 1e-5 * L, steady=True), phidot=1e-3)
@@ -198,18 +199,20 @@ def test_a_divergent_drift_is_refused():
     (lambda: dd.problem(dd.grid(cells=10), dd.Parameters(dll=1.0), inner=np.nan), "inner"),
     (lambda: dd.problem(dd.grid(cells=10), dd.Parameters(dll=1.0), epoch="yesterday"), "yesterday"),
 ])
+@pytest.mark.plain
 def test_bad_input_is_named(make, words):
     with pytest.raises(ValueError, match=words):
         make()
 
 
+@pytest.mark.plain
 def test_drift_across_a_closed_wall_is_refused():
     prm = dd.Parameters(potential=jb.function(dawn_dusk, steady=True, A=600.0))
     with pytest.raises(ValueError, match="crosses a wall"):
         dd.problem(dd.grid(cells=(20, 16)), prm)
 
 
-@pytest.mark.usefixtures("plain_solve")
+@pytest.mark.plain
 def test_wave_makes_an_island_in_drift_resonance():
     """F = f(H') is steady in the frame of the wave; a single-m wave flattens f only inside its island."""
     grid = dd.grid(L=(4.0, 6.0), cells=(80, 64))

@@ -17,6 +17,8 @@ from jaxbelt.physics import mixing_projections as mp
 from jaxbelt.physics import mixing_rates as mr
 from jaxbelt.solve import Result
 
+pytestmark = pytest.mark.plain
+
 V = (0.005, 50.0)                       # the heated tail does not feel the upper wall
 
 
@@ -36,6 +38,7 @@ def exact_eigenvalue(s, h):
 # the cells and the two averages
 
 @pytest.mark.parametrize("h,trapped,passing", [(0.05, 4, 3), (0.5, 8, 6), (4.0, 16, 8), (40.0, 5, 2)])
+@pytest.mark.optimised
 def test_averages_are_conservative_positive_idempotent_and_self_adjoint(h, trapped, passing):
     grid = kn.grid(h, V, trapped=trapped, passing=passing)
     rng = np.random.default_rng(1)
@@ -138,6 +141,7 @@ def test_corrected_weights_give_the_energy_exactly_and_other_powers_to_third_ord
 
 # runs with Krook scattering: case 19
 
+@pytest.mark.optimised
 def test_exact_exponential_against_a_dense_one():
     grid = kn.grid(1.0, (0.3, 2.0), trapped=3, passing=2)
     n = int(np.prod(grid.shape))
@@ -167,6 +171,7 @@ def krook():
     return grid, problem, f0, jb.solve(problem, f0, t=[0.0, 3.0, 12.0, 30.0], dt=1.0)
 
 
+@pytest.mark.optimised
 def test_run_keeps_number_and_sign_and_does_not_depend_on_the_step(krook):
     grid, problem, f0, sol = krook
     assert float(sol.f.min()) >= 0.0 and sol.message == Result.ok.message
@@ -188,6 +193,7 @@ def energy_gain(t, nu_par, nu_xi, h):
     return share * jnp.exp(slow * t) + (1.0 - share) * jnp.exp(fast * t)
 
 
+@pytest.mark.optimised
 def test_energy_follows_the_two_exact_rates(krook):
     grid, _, _, sol = krook
     energy = kn.moment(grid, sol.f)
@@ -197,6 +203,7 @@ def test_energy_follows_the_two_exact_rates(krook):
     assert float(number[0]) == pytest.approx(np.pi**1.5, rel=5e-4)
 
 
+@pytest.mark.optimised
 def test_v_cubed_stays_in_the_mean_and_powers_grow_at_their_eigenvalue():
     grid = kn.grid(1.0, (0.01, 1000.0), trapped=4, passing=2)
     problem = kn.problem(grid, kn.Parameters(nu_par=1.0, nu_xi=0.7))
@@ -285,6 +292,7 @@ def test_lorentz_against_krook(h):
         assert mr.growth_rate(grid, -2.0, 1.0, nu_xi) == pytest.approx(slow, rel=1e-10)
 
 
+@pytest.mark.optimised
 def test_lorentz_run_heats_at_the_eigenvalue_jointly_and_split():
     """The joint exponential at any step; a line solve between halves of the Krook part tends to it."""
     grid = kn.grid(1.0, (0.02, 50.0), trapped=3, passing=3)

@@ -38,7 +38,7 @@ def test_steady_state_with_values_at_both_walls_is_exact(n):
     assert residual < 1e-14
 
 
-@pytest.mark.usefixtures("plain_solve")
+@pytest.mark.plain
 def test_steady_state_with_loss_is_a_bessel_function():
     n, d0, tau = 6.0, 1e-5, 3.0
     nu = (n - 3) / (n - 2)
@@ -66,7 +66,7 @@ def heat(cells, steps, spacing="inverse", k=2, d0=1e-3, t=20.0, **kw):
     return grid, problem, shape, lam, t * DAY, t * DAY / steps
 
 
-@pytest.mark.usefixtures("plain_solve")
+@pytest.mark.plain
 @pytest.mark.parametrize("spacing", ["inverse", "log", "linear"])
 def test_sine_in_1_over_L_decays_at_order_two_in_L(spacing):
     errors = []
@@ -77,7 +77,7 @@ def test_sine_in_1_over_L_decays_at_order_two_in_L(spacing):
     assert np.all(order(errors) > 1.9), errors
 
 
-@pytest.mark.usefixtures("plain_solve")
+@pytest.mark.plain
 def test_order_two_in_time():
     fine = None
     errors = []
@@ -91,6 +91,7 @@ def test_order_two_in_time():
     assert np.all(order(errors) > 1.9), errors
 
 
+@pytest.mark.plain
 def test_closed_form_gradient():
     grid, problem, shape, lam, t, dt = heat(200, 400)
 
@@ -104,7 +105,7 @@ def test_closed_form_gradient():
     assert np.isclose(plain_jit(jax.grad(lambda d: end(d) @ shape))(1e-3), df @ shape, rtol=1e-11)
 
 
-@pytest.mark.usefixtures("plain_solve")
+@pytest.mark.plain
 def test_similarity_solution_through_a_wall_value_that_changes_in_time():
     n, d0 = 6.0, 1e-3
 
@@ -122,7 +123,7 @@ def test_similarity_solution_through_a_wall_value_that_changes_in_time():
     assert np.all(order(errors) > 1.9), errors
 
 
-@pytest.mark.usefixtures("plain_solve")
+@pytest.mark.plain
 @pytest.mark.parametrize("outer, eigenvalue", [(0.0, 13.4336282126), ("no flux", 3.35840705315)])
 def test_lowest_eigenvalue(outer, eigenvalue):
     d0, found = 1e-3, []
@@ -136,7 +137,7 @@ def test_lowest_eigenvalue(outer, eigenvalue):
     assert abs((4 * found[1] - found[0]) / 3 - eigenvalue) < 1e-5 * eigenvalue
 
 
-@pytest.mark.usefixtures("plain_solve")
+@pytest.mark.plain
 def test_manufactured_source_and_loss():
     w, th = 2 * np.pi / 9, 0.006
     a = 0.01 + th * (10 * w) ** 2
@@ -158,7 +159,7 @@ def test_one_large_step_from_a_step_profile_stays_positive():
     assert f.min() >= 0 and f.max() <= 1
 
 
-@pytest.mark.usefixtures("plain_solve")
+@pytest.mark.plain
 def test_fast_loss_on_the_diagonal_allows_large_steps():
     grid = dd.grid(L=(2.0, 7.0), cells=200)
     L = grid["L"].centers

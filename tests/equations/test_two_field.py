@@ -17,6 +17,8 @@ from jaxbelt.physics import mixing_rates as mr
 from jaxbelt.physics.mixing import G
 from jaxbelt.solve import Result
 
+pytestmark = pytest.mark.plain
+
 TIMES = [0.0, 2.0, 10.0]
 DELTA = jax.jit(tf.delta_operator, static_argnums=0)
 
@@ -33,6 +35,7 @@ def pair():
     return cells, full, problem, jb.solve(problem, tf.fields(cells, f0), t=TIMES, dt=0.5)
 
 
+@pytest.mark.optimised
 def test_the_2d_run_equals_the_two_fields(pair):
     cells, full, problem, sol = pair
     want = jnp.stack([tf.fields(cells, f) for f in full.f])
@@ -41,6 +44,7 @@ def test_the_2d_run_equals_the_two_fields(pair):
     np.testing.assert_allclose(want[:, 0], jnp.stack([kn.isotropic(cells, f) for f in full.f]), rtol=1e-14)
 
 
+@pytest.mark.optimised
 def test_invariant_sign_and_budget(pair):
     _, _, problem, sol = pair
     assert float(sol.f.min()) >= 0.0 and sol.message == Result.ok.message
@@ -49,6 +53,7 @@ def test_invariant_sign_and_budget(pair):
     np.testing.assert_allclose(sol.budget["exchange"], gained, atol=1e-13 * float(problem.grid.content(sol.f[0])))
 
 
+@pytest.mark.optimised
 def test_from_any_state_nothing_negative():
     grid = tf.grid((0.1, 10.0), 40)
     problem = tf.problem(grid, tf.Parameters(nu_par=1.0, nu_xi=0.3, h=2.0))
@@ -60,6 +65,7 @@ def test_from_any_state_nothing_negative():
 
 
 @pytest.mark.parametrize("h", [0.01, 0.3, 1.0, 5.0])
+@pytest.mark.optimised
 def test_operator_on_any_cells(h):
     """Non-negative, conservative, self-adjoint, constants kept; number and energy exact even where the wells are not resolved."""
     v = tf.grid((0.01, 30.0), 96)["v"]
@@ -189,6 +195,7 @@ def test_heating_gradients_in_rates_and_depth():
     np.testing.assert_allclose(back, jax.grad(exact)(x), rtol=1e-7)
 
 
+@pytest.mark.optimised
 def test_a_sweep_over_h_compiles_once_and_batches():
     grid = tf.grid((0.1, 10.0), 24)
     problem = tf.problem(grid, tf.Parameters(nu_par=1.0, nu_xi=0.3, h=0.7))

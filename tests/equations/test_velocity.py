@@ -9,6 +9,8 @@ import jaxbelt as jb
 from jaxbelt import velocity
 from jaxbelt.equations.velocity import Flux, PowerLaw, Units, moment, s_between
 
+pytestmark = pytest.mark.plain
+
 C = 0.02          # nu_par G
 
 
@@ -35,6 +37,7 @@ def test_order_two_in_ln_v_and_time():
     assert np.all(orders > 1.95) and errors[-1] < 1e-3
 
 
+@pytest.mark.optimised
 def test_number_of_a_maxwellian_over_many_steps():
     """Closed walls keep number, and nothing becomes negative, over 1e5 steps; energy grows as exp(10 c t)."""
     grid = velocity.grid(v=(0.01, 1000.0), cells=256)
@@ -48,6 +51,7 @@ def test_number_of_a_maxwellian_over_many_steps():
     assert float(energy[1] / energy[0]) == pytest.approx(np.exp(10 * C), rel=2e-4)
 
 
+@pytest.mark.optimised
 def test_moments_grow_as_they_must():
     """d<v^q>/dt = q (q + 3) c <v^q>: <v^-3> and number constant, energy exp(10 c t), <v^4> exp(28 c t) (case 15)."""
     def rates(cells):
@@ -63,6 +67,7 @@ def test_moments_grow_as_they_must():
     assert np.log2(np.abs(coarse - exact)[2:] / np.abs(fine - exact)[2:]) == pytest.approx([2, 2], abs=0.1)
 
 
+@pytest.mark.optimised
 def test_constant_flux_is_steady():
     """v^-3 between a flux that comes in and the power law that goes on, and between two values: 1e-12 (case 16)."""
     grid = velocity.grid(v=(0.1, 100.0), cells=512)

@@ -59,6 +59,7 @@ def test_second_order_in_time():
     assert bool(jnp.all(steps(grid, free, f0, t / 8, 8) == steps(grid, flow, f0, t / 8, 8)))
 
 
+@pytest.mark.plain
 def test_second_order_in_space():
     """sin(pi x) between walls at 0; the wall's half cell has twice the conductance."""
     t, errors = 0.05, []
@@ -89,6 +90,7 @@ def test_one_large_step_from_a_delta(ratio, least):
 
 
 @pytest.mark.parametrize("cyclic", [False, True], ids=["walls", "ring"])
+@pytest.mark.plain
 def test_exponential_is_the_matrix_exponential(cyclic):
     rng = np.random.default_rng(1)
     n = 10
@@ -217,6 +219,7 @@ def test_halves_of_steps_are_joined_where_that_is_exact(plain_solve):
         np.testing.assert_allclose(runs[0].budget[name], runs[1].budget[name], rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.plain
 def test_time_dependent_wall_is_second_order():
     """f = 2 + exp(-x) cos(2 t - x) solves f_t = f_xx: the skin layer of an oscillating wall."""
     n, t = 128, 1.0
@@ -320,6 +323,7 @@ def test_content_of_a_step_and_of_ten_thousand():
         assert abs(many) <= 1e-12
 
 
+@pytest.mark.plain
 def test_fast_loss_on_the_diagonal():
     """A loss a thousand times faster than the step empties its cells without a negative value and without a step error."""
     n = 100

@@ -119,6 +119,7 @@ def test_ring_diffusion_is_exact():
         np.testing.assert_allclose(f, 1 + 0.9 * np.exp(-(m**2) * 0.02 * t) * np.cos(m * (phi - 0.3 * t)), rtol=0, atol=1e-13)
 
 
+@pytest.mark.plain
 def test_direction_and_rates_of_the_rings():
     """Eastward is toward larger phi, and each ring turns at its own rate, wherever the axis stands."""
     phi = ring(32).axes[0]
@@ -132,6 +133,7 @@ def test_direction_and_rates_of_the_rings():
         assert f.shape[k] == 3
 
 
+@pytest.mark.plain
 def test_what_cannot_rotate():
     x = Axis.cells("x", [0.0, 1.0, 2.0, 3.0])
     with pytest.raises(ValueError, match="x: the axis must be periodic"):

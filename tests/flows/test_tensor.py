@@ -82,6 +82,7 @@ def test_clamp_is_the_bound_between_neighbours():
     assert float(used) == pytest.approx(-4 / 3, rel=1e-14)
 
 
+@pytest.mark.plain
 def test_psd_check():
     one = np.ones((3, 4))
     good = selling.check_psd(one, 0.5 * one, one)
@@ -176,6 +177,7 @@ def slanted(t, x, y):
 @pytest.mark.parametrize("solution, rho, ratio, periodic, walls, rows", [
     (wave, 0.95, 4.0, True, "a", 1), pytest.param(slanted, -0.9, 4.0, False, "ab", 1, marks=pytest.mark.slow),
     (slanted, 0.9, 0.25, False, "ab", 3)])
+@pytest.mark.plain
 def test_order_with_given_wall_values(solution, rho, ratio, periodic, walls, rows):
     errors = [manufactured(n, solution, variable_tensor(rho, ratio), periodic, walls, rows=rows) for n in (16, 32)]
     assert orders(errors).min() >= 1.9, errors
@@ -183,6 +185,7 @@ def test_order_with_given_wall_values(solution, rho, ratio, periodic, walls, row
 
 @pytest.mark.parametrize("rho, ratio, transposed", [
     pytest.param(0.8, 1.0, False, marks=pytest.mark.slow), (-0.9, 4.0, False), (0.9, 4.0, True)])
+@pytest.mark.plain
 def test_order_at_closed_walls(rho, ratio, transposed):
     # no flux through x = 0, 1 although f varies along them: f_x + c f_y = 0 there
     c = rho * np.sqrt(ratio)
@@ -231,6 +234,7 @@ def shear_free_mode(n, steps, rank_one, **options):
 
 
 @pytest.mark.parametrize("rank_one", [False, True])
+@pytest.mark.plain
 def test_exact_mode_with_moving_wall_values(rank_one):
     errors = [shear_free_mode(n, n // 2, rank_one)[0] for n in (16, 32)]
     assert orders(errors).min() >= 1.9, errors
@@ -347,6 +351,7 @@ def test_constants_are_kept():
 # ---- lines ---------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.plain
 def test_lines_agree_with_unsplit_and_converge():
     whole, split = (shear_free_mode(16, 128, False, **o)[0] for o in ({}, dict(method="lines", cap=4)))
     assert abs(split - whole) < 1e-3 * whole
@@ -362,6 +367,7 @@ def test_lines_agree_with_unsplit_and_converge():
     assert jnp.abs(runs[2] - reference).max() < 1e-3
 
 
+@pytest.mark.plain
 def test_lines_report_an_unknown_offset():
     grid = make_grid(8, 8, True)
     flow = TensorDiffusion(axes=("x", "y"), w11=1.0, w12=0.5, w22=1.0, method="lines", offsets=((0, 1), (1, 0)))
@@ -401,6 +407,7 @@ def functional(grid, options, steps, jit=plain_jit):
 
 
 @pytest.mark.parametrize("method", ["unsplit", "lines", pytest.param("many lines", marks=pytest.mark.slow)])
+@pytest.mark.plain
 def test_gradients(method):
     grid = make_grid(10, 12, True)
     x, y = grid.mesh()
@@ -423,6 +430,7 @@ def test_gradients(method):
         np.testing.assert_allclose(reverse @ d, central, rtol=1e-7)
 
 
+@pytest.mark.plain
 def test_gradient_through_the_blend_is_finite_and_right():
     grid = make_grid(12, 12, True)
     f0 = np.zeros(grid.shape)
@@ -453,6 +461,7 @@ def test_eager_jit_vmap_agree():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14), jax.jit(one)(thetas[0]), eager[0])
 
 
+@pytest.mark.plain
 def test_other_axes_are_a_batch():
     """A third axis, between the two: shared factors, and factors of its own."""
     grid = make_grid(9, 8, True)

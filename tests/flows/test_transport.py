@@ -91,6 +91,7 @@ def test_face_fluxes_signs_and_divergence():
         face_fluxes(grid, jnp.zeros(grid.shape), ("L", "phi"))
 
 
+@pytest.mark.plain
 def test_line_order_is_five():
     """A smooth profile around a ring, small steps: fifth order in space."""
     errors = []
@@ -114,6 +115,7 @@ def gauss(x, y, x0=0.3, y0=0.0, w=0.03):
 
 
 @pytest.mark.parametrize("stretch", [pytest.param(0.0, marks=pytest.mark.slow), 0.2])
+@pytest.mark.plain
 def test_rotation_order_two_dimensions(stretch):
     """A blob that turns rigidly about the origin of a box by 1 rad."""
     errors = []
@@ -130,6 +132,7 @@ def test_rotation_order_two_dimensions(stretch):
     assert errors[1] < 0.02, errors
 
 
+@pytest.mark.plain
 def test_doubly_periodic_translation():
     """A stream function that is not single-valued (n + 1 corners): a uniform drift around both periodic axes."""
     errors = []
@@ -157,6 +160,7 @@ def test_constants_are_preserved(names):
     check_budget(grid, jnp.full(grid.shape, 2.5), f, b)
 
 
+@pytest.mark.plain
 def test_smooth_inflow_and_outflow():
     """A travelling wave that enters at one wall and leaves at the other; the inflow depends on time."""
     errors = []
@@ -330,6 +334,7 @@ def test_limiter_leaves_smooth_data_alone():
     assert float(jnp.max(jnp.abs(a - b))) < 1e-14
 
 
+@pytest.mark.plain
 def test_fault_where_substeps_run_out():
     grid = belt()
     psi = belt_stream(grid)
@@ -377,6 +382,7 @@ def smooth_case(grid):
     return at, along
 
 
+@pytest.mark.plain
 def test_gradient_reverse_forward_differences(derivatives):
     """Through substeps: jit(grad) == jvp == central differences."""
     grid, _, reverse, forward = derivatives
@@ -403,6 +409,7 @@ def test_gradient_of_a_compiled_batch(derivatives):
         np.testing.assert_allclose(a, b[1], rtol=1e-10, atol=1e-12 * np.max(np.abs(b)))
 
 
+@pytest.mark.plain
 def test_gradient_has_no_nan(derivatives):
     grid, _, reverse, forward = derivatives
     psi, zero = np.asarray(belt_stream(grid)), jnp.zeros(grid.shape)
@@ -430,6 +437,7 @@ def test_eager_jit_vmap_agree(eager):
             np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-15)
 
 
+@pytest.mark.plain
 def test_vmap_over_flows():
     """Runs with different rates share the largest substep count; only the run that is short of substeps is at fault."""
     grid = belt(8, 10)
@@ -445,6 +453,7 @@ def test_vmap_over_flows():
 
 @pytest.mark.parametrize("order", [*(pytest.param(x, marks=pytest.mark.slow) for x in
                                      (("q", "L", "phi"), ("L", "q", "phi"), ("L", "phi", "q"))), ("q", "phi", "r", "L")])
+@pytest.mark.plain
 def test_batch_axes_anywhere(order):
     """Other axes are batch: each of their cells evolves as the plane alone would, and the budget counts their measure."""
     plane = belt(8, 10)
@@ -496,6 +505,7 @@ def test_ripple_filter():
 
 @pytest.mark.parametrize("periodic", [(False, False), (False, True), (True, False), (True, True)])
 @pytest.mark.parametrize("axes", [(0, 1), (2, 1)])
+@pytest.mark.plain
 def test_stream_from_velocity(periodic, axes):
     cells = [Axis.cells(n, np.linspace(0, 1, m + 1), periodic=p) for n, m, p in zip("ab", (5, 7), periodic)]
     order = [None] * (max(axes) + 1)
@@ -517,6 +527,7 @@ def test_stream_from_velocity(periodic, axes):
 
 
 @pytest.mark.parametrize("m, expected", [(1, 1.7e-3), (8, 0.12)])
+@pytest.mark.plain
 def test_numerical_phase_diffusion(m, expected):
     """128 cells round a ring at 691 rad/day: the decay of harmonic m, as a diffusion in rad^2/day."""
     grid = Grid((Axis.cells("a", [0.0, 1.0, 2.0, 3.0]), Axis.cells("phi", np.linspace(0, 2 * np.pi, 129), periodic=True)))

@@ -12,6 +12,8 @@ from jaxbelt.physics.dipole import KineticEnergy, mu_of_energy
 from jaxbelt.physics.losses import KpLifetime
 from jaxbelt.physics.radial_diffusion import BrautigamAlbert, PowerLaw
 
+pytestmark = pytest.mark.plain
+
 
 def test_radial_diffusion_with_kp_and_lifetimes():
     grid = dd.grid(L=(3.0, 7.0), cells=40)
@@ -53,8 +55,8 @@ def test_no_nan_in_the_gradient_at_vacuum(rings):
     assert abs(along - np.sum(g)) < 1e-9 * float(np.linalg.norm(g))
 
 
-@pytest.mark.parametrize("both", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_through_convection_with_its_substeps(both):
+@pytest.mark.slow                                        # the quick run has the storm, which takes its substeps too
+def test_through_convection_with_its_substeps():
     grid, f0 = belt()
     prm = dd.Parameters(dll=PowerLaw(d0=1e-8, power=10.0), kinetic=KineticEnergy(mu=float(mu_of_energy(0.05, 5.0))), lifetime=3.0,
                         potential=jb.function(lambda t, L, phi, A: A * L**2 * jnp.sin(phi) - 92.5e3 / L, steady=True, A=900.0))
@@ -62,7 +64,7 @@ def test_through_convection_with_its_substeps(both):
     # more than one substep a step, or the test would not see the loop
     assert problem.plan.drift * 900.0 / 0.8 > 2
     # WENO weights bend on the scale of the differences between cells: a smaller difference step
-    check(problem, f0, [0, 1800, 3600.0], 900.0, eps=2e-6, both=both)
+    check(problem, f0, [0, 1800, 3600.0], 900.0, eps=2e-6, both=True)
 
 
 def test_wave():

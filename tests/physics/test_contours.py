@@ -15,6 +15,8 @@ from jaxbelt.physics import contours as ct
 from jaxbelt.physics.dipole import KineticEnergy, drift_rate, mu_of_energy
 from jaxbelt.physics.drift import drift_velocity, hamiltonian, interpolant, streams
 
+pytestmark = pytest.mark.plain
+
 SCALE = EARTH.b_e * 1e-4 * EARTH.r_e**2                 # B_E R_E^2 [V s]
 C = EARTH.rotation * SCALE                              # corotation, 92.55 kV
 A = 200.0                                               # V/R_E^2, shielding 2

@@ -9,6 +9,8 @@ from scipy.optimize import brentq
 from jaxbelt.constants import EARTH, ELECTRON_MASS, ELEMENTARY_CHARGE, LIGHT_SPEED, TESLA_PER_GAUSS, Planet, rest_energy, species
 from jaxbelt.physics import dipole
 
+pytestmark = pytest.mark.plain
+
 L = np.array([3.0, 4.0, 5.0, 6.0])
 ELECTRON_MASS_RBAMLIB, CHARGE_RBAMLIB = 0.91e-30, 4.803e-10 / 2.99792458e9   # kg, C
 
@@ -72,6 +74,7 @@ def test_kinetic_energy_is_in_volt():
     np.testing.assert_allclose(dipole.KineticEnergy(mu=500.0)(0.0, L, 1.0), -1e6 * dipole.energy_of_mu(500.0, L), rtol=1e-14)
 
 
+@pytest.mark.optimised
 def test_kinetic_energy_under_jit_vmap_grad():
     energy = dipole.KineticEnergy(mu=500.0)
     eager = energy(0.0, L)

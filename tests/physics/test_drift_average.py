@@ -24,6 +24,8 @@ from jaxbelt.physics.electric import DawnDusk, exb_drift
 from jaxbelt.physics.losses import ShadowingLifetime
 from jaxbelt.physics.radial_diffusion import BrautigamAlbertElectric, PowerLaw, total
 
+pytestmark = pytest.mark.plain
+
 DAY = 86400.0
 L = np.array([3.0, 4.5, 6.0])
 

@@ -14,6 +14,8 @@ from jaxbelt.physics.drivers import (
     read_qin_denton,
 )
 
+pytestmark = pytest.mark.plain
+
 HOUR = np.timedelta64(1, "h")
 
 

@@ -6,6 +6,8 @@ import pytest
 from jaxbelt.coefficients import Series
 from jaxbelt.physics.drivers import check_covers, kp_series, max_over, read_kp, seconds_after, trailing_max
 
+pytestmark = pytest.mark.plain
+
 ROW = "{} 1.0 1.3 1.7 2.0 2.3 2.7 3.0 {} 120.0\n"
 DAYS = ["20130316", "20130317", "20130318"]
 

@@ -19,6 +19,8 @@ from jaxbelt.physics.electric import (
 )
 from jaxbelt.physics.radial_diffusion import total
 
+pytestmark = pytest.mark.plain
+
 L, PHI = np.linspace(1.5, 9.0, 16)[:, None], np.linspace(0.0, 2 * np.pi, 24, endpoint=False)
 MIDNIGHT, DAWN, NOON, DUSK = 0.0, 0.5 * np.pi, np.pi, 1.5 * np.pi
 SCALE = 0.312e-4 * 6.378e6**2             # B_E R_E^2 [V s]
@@ -189,6 +191,7 @@ def test_separatrix_gradients():
         np.testing.assert_allclose(getattr(reverse, name), jnp.sum(getattr(gradient, name)), rtol=1e-9)
 
 
+@pytest.mark.optimised
 def test_kp_series_sweep_and_transforms():
     kp = Series([0.0, 10800.0], [2.0, 7.0])
     u, traces = Convection(kp=kp), []

@@ -7,6 +7,8 @@ from scipy.integrate import solve_ivp
 from jaxbelt.constants import EARTH, Planet
 from jaxbelt.physics import dipole, euler
 
+pytestmark = pytest.mark.plain
+
 PAPER = Planet(b_e=0.30, r_e=6.370e6)             # 30,000 nT and 6370 km, Lejosne & Albert 2023, Eq. 11
 LATITUDES = np.array([-1.2, -0.6, 0.3, 1.0, 1.3])
 
@@ -77,6 +79,7 @@ def test_phi_is_brought_to_one_turn():
     assert jax.grad(euler.beta)(-0.3) == 1.0
 
 
+@pytest.mark.optimised
 def test_transforms_and_ends():
     grad = jax.jit(jax.vmap(jax.grad(lambda x: euler.label_of_footpoint(x, 0.0)[0])))(LATITUDES)
     np.testing.assert_allclose(grad, 2 * np.tan(LATITUDES) / np.cos(LATITUDES) ** 2, rtol=1e-13)

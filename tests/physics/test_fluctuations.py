@@ -12,6 +12,8 @@ from scipy import integrate
 
 from jaxbelt.physics import fluctuations as fl
 
+pytestmark = pytest.mark.plain
+
 POINTS = np.array([[1.5, 0.0, 0.0], [0.9, -1.1, 0.4], [-0.6, 0.5, -0.9], [0.2, 1.3, 0.7]])
 
 
@@ -83,6 +85,7 @@ def test_alpha_rises_from_0_to_a_half():
     np.testing.assert_allclose(slopes, common * np.array([1 / 0.3, -1.0, 1 / 3.0, -1 / 1.5, 0.5 / 4.0]), rtol=1e-12)
 
 
+@pytest.mark.optimised
 def test_single_precision():
     with jax.enable_x64(False):
         ratio = jnp.asarray([1e-4, 1e-2, 1.0, 30.0, 1e5], jnp.float32)

@@ -10,6 +10,8 @@ from jaxbelt.physics import dipole
 from jaxbelt.physics import field_lines as fl
 from jaxbelt.physics import guiding_center as gc
 
+pytestmark = pytest.mark.plain
+
 rng = np.random.default_rng(11)
 N = 24
 PSI = rng.uniform(0.15, 0.9, N)
@@ -54,7 +56,15 @@ def everything(z, mu):
 
 
 STATE = np.stack([LENGTH, V, THETA, PSI], axis=1)
-AT = everything(STATE, MU)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _computed():
+    """What many tests look at: made when they run, not where they are collected, which every process does."""
+    global AT, BOUNCE, T_B
+    AT = everything(STATE, MU)
+    BOUNCE = bounces(ENERGY + POTENTIAL, np.full(5, MOMENT), np.full(5, LINE))
+    T_B = float(gc.bounce_period(1.6 * AXIS, MOMENT, 0.5))
 
 
 def test_coordinates_go_there_and_back_with_unit_jacobian():
@@ -204,9 +214,6 @@ def bounces(H, mu, psi):
                 curve=jax.grad(gc.bounce_period, (0, 1, 2))(H, mu, psi, CHARGED))
 
 
-BOUNCE = bounces(ENERGY + POTENTIAL, np.full(5, MOMENT), np.full(5, LINE))
-
-
 def test_mirror_points_are_where_the_field_turns_the_particle():
     at = BOUNCE["mirror"]
     same(at.B, ENERGY / MOMENT)
@@ -342,7 +349,6 @@ def test_eq_20_to_first_order_in_a_fluctuation_that_changes_along_the_line():
 
 AXIS = MOMENT * 0.5**3
 START = np.sqrt(2 * AXIS * 0.6) / 0.5**3
-T_B = float(gc.bounce_period(1.6 * AXIS, MOMENT, 0.5))
 OF = gc.GuidingCenter(e=20.0)
 
 
@@ -423,6 +429,7 @@ def test_many_orbits_are_the_orbits_one_by_one():
     same(together.chi, mapped.chi.T, rtol=1e-9)
 
 
+@pytest.mark.optimised
 def test_single_precision():
     small = tuple(np.float32(v) for v in (0.0, START, 0.0, 0.5))
     out, exact = follow(OF, T_B / 80, small), follow(OF, T_B / 80)

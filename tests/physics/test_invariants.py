@@ -8,6 +8,8 @@ from scipy.optimize import brentq
 from jaxbelt.constants import EARTH, ELECTRON_MASS, JOULE_PER_MEV, LIGHT_SPEED, Planet, rest_energy, species
 from jaxbelt.physics import dipole, invariants
 
+pytestmark = pytest.mark.plain
+
 ENERGIES = np.geomspace(1e-6, 100.0, 25)
 ALPHAS = np.r_[1e-4, 0.01, np.linspace(0.05, 1.55, 16), 0.5 * np.pi - 1e-4]
 SHELLS = np.array([1.2, 4.0, 6.6])[:, None]
@@ -102,6 +104,7 @@ def test_alpha_of_K_has_exact_derivatives():
     np.testing.assert_allclose(jax.grad(dipole.y_of_K)(0.0, 4.0), -1 / (2 * dipole.T1 * 4 * np.sqrt(0.312 / 64)), rtol=1e-12)
 
 
+@pytest.mark.optimised
 def test_alpha_of_K_in_single_precision():
     K = np.geomspace(1e-5, 100.0, 30)
     single = jax.jit(invariants.alpha_of_K)(K.astype(np.float32), np.float32(4.0))
@@ -181,6 +184,7 @@ def test_flux_and_psd_are_inverse_and_safe_at_rest(units, per):
         assert np.all(np.isfinite(slopes))
 
 
+@pytest.mark.optimised
 def test_psd_in_single_precision():
     for units in ("c/(MeV cm)", "velocity", "velocity relativistic"):
         single = invariants.psd_of_flux(np.float32(1.0), np.float32(1.0), units=units)

@@ -20,6 +20,8 @@ from jaxbelt.physics.losses import (
 )
 from jaxbelt.physics.plasmapause import Plasmapause
 
+pytestmark = pytest.mark.plain
+
 L = np.linspace(2.0, 8.0, 121)
 
 
@@ -91,6 +93,7 @@ def test_replacing_kp_moves_the_plasmapause():
     np.testing.assert_allclose(stormy.plasmapause(0.0), 5.6 - 0.46 * 6.0)
 
 
+@pytest.mark.optimised
 def test_jit_and_vmap_agree_with_eager():
     tau = KpLifetime(kp=kp_series([1.0, 6.0, 2.0, 3.0, 1.0]))
     at = np.array([0.0, 2e4, 4e4])

@@ -18,6 +18,8 @@ from jaxbelt.physics.magnetopause import (
     standoff,
 )
 
+pytestmark = pytest.mark.plain
+
 THETA = np.deg2rad(np.linspace(0.0, 177.0, 60))
 BZ = np.array([-25.0, -18.0, -5.0, -1e-3, 0.0, 1e-3, 4.0, 15.0])
 PDYN = np.array([0.3, 0.5, 1.0, 2.0, 4.0, 8.5, 20.0, 60.0])
@@ -138,6 +140,7 @@ def test_bad_input_is_named(make, message):
         make()
 
 
+@pytest.mark.optimised
 def test_content_beyond_the_last_closed_shell_is_gone_within_minutes():
     grid = dd.grid(L=(3.0, 9.0), cells=24, spacing="linear")
     L = grid["L"].centers

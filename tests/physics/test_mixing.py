@@ -8,6 +8,8 @@ from scipy.integrate import solve_ivp
 
 from jaxbelt.physics import mixing
 
+pytestmark = pytest.mark.plain
+
 
 def finite(tree):
     return all(np.all(np.isfinite(x)) for x in jax.tree.leaves(tree))
@@ -53,6 +55,7 @@ def test_rate_gradients():
     assert finite(edges) and edges[0][0] == mixing.G(np.inf, 1.0) and edges[0][2] == 0.0
 
 
+@pytest.mark.optimised
 def test_rate_single_precision():
     nu_par, nu_xi, h = np.float32(2.0), np.float32(0.3), np.array([1e-3, 1.0, 7.0], np.float32)
     for value, exact in ((mixing.diffusion_rate(nu_par, nu_xi, h), mixing.diffusion_rate(2.0, 0.3, h.astype(float))),
@@ -496,6 +499,7 @@ def test_velocities():
 # precision, transformations, bad input
 
 
+@pytest.mark.optimised
 def test_single_precision():
     E = np.array([1.0, 1.7, 4.0, 6.0, 12.0])
 
@@ -513,6 +517,7 @@ def test_single_precision():
     assert mixing.energy_before(np.nextafter(np.float32(1.0), np.float32(0.0))) == 1.0
 
 
+@pytest.mark.optimised
 def test_transformations():
     """A sweep of stages and wells compiles once; jit, eager, vmap and broadcasting agree."""
     traces = []

@@ -10,6 +10,8 @@ from jaxbelt.physics.losses import BeltLifetime, KpLifetime
 from jaxbelt.physics.plasmapause import Plasmapause, carpenter_anderson, moldwin, obrien_moldwin
 from jaxbelt.plan import plan
 
+pytestmark = pytest.mark.plain
+
 HOUR = 3600.0
 WINDOWS = {"carpenter1992": (24.0, 0.0), "moldwin2002": (12.0, 0.0), "obrien2003": (36.0, 2.0)}
 LINES = {"carpenter1992": (5.6, 0.46), "moldwin2002": (5.39, 0.382), "obrien2003": (5.9, 0.43)}

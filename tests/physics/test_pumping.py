@@ -10,6 +10,8 @@ from jaxbelt.physics import mixing_cycle, pumping
 from jaxbelt.physics.mixing import G as G_diffusion
 from jaxbelt.physics.mixing_projections import cells, energy_rate
 
+pytestmark = pytest.mark.plain
+
 PUMP = jax.jit(pumping.cycle_growth)
 CYCLE = jax.jit(mixing_cycle.cycle_growth, static_argnames="cells")
 

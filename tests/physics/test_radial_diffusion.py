@@ -21,6 +21,8 @@ from jaxbelt.physics.radial_diffusion import (
     total,
 )
 
+pytestmark = pytest.mark.plain
+
 L = np.array([4.0, 5.0, 6.0])
 WIDE = np.linspace(2.0, 8.0, 25)
 MU = {"mu": 500.0}
@@ -70,6 +72,7 @@ def test_gradients_against_the_formula():
     np.testing.assert_allclose(gradient.kp.values, [value * 0.506 * np.log(10.0), 0.0], rtol=1e-13)
 
 
+@pytest.mark.optimised
 def test_jit_and_vmap_agree_with_eager():
     dll = BrautigamAlbert(kp=Series([0.0, 10800.0], [2.0, 5.0]))
     eager = np.stack([dll.replace(log_amplitude=a)(0.0, L) for a in (-1.0, 0.0, 1.0)])
