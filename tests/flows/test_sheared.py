@@ -44,6 +44,7 @@ def exact(grid, t):
 
 
 @pytest.mark.parametrize("refinements", [2, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.plain
 def test_converges_where_the_slope_is_irrational(refinements):
     errors, t = [], 0.2
     for n, count in ((64, 16), (128, 32), (256, 64))[:refinements]:
