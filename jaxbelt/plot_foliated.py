@@ -137,7 +137,10 @@ def averages(run, *more, labels=None, units=None, usual=False):
     top.plot([], [], "-", color="0.3", label=_PERP_TEXT)
     top.plot([], [], "--", color="0.3", label=meaning)
     top.set(ylabel="average [$T_0$]", ylim=(0, None))
-    low.set(ylabel="$N/N_0$", ylim=(0, None), xlabel=r"t [$R_p/v_{th}$]", xlim=(first.t[0], max(p.t[-1] for _, p in drawn)))
+    low.set(ylabel="$N/N_0$", ylim=(0, None), xlabel=r"t [$R_p/v_{th}$]")
+    end = max(part.t[-1] for _, part in drawn)
+    if end > first.t[0]:
+        low.set_xlim(first.t[0], end)
     for ax in (top, low):
         _grid_lines(ax)
     top.legend(fontsize=8.5, framealpha=0.9)
@@ -171,13 +174,14 @@ def profiles(run, n: int = 3, units=None, usual=False):
                     middle = got.r.size // 2
                     ax.annotate("0", (got.r[middle], values[middle]), color=tone[k], fontsize=8, ha="center", va="bottom")
         column[0].set_title(label, fontsize=10)
-        column[1].set(xlabel=r"r [$R_p$]  (z = 0)", yscale="log", xlim=(got.r.min(), got.r.max()))
+        column[1].set(xlabel=r"r [$R_p$]  (z = 0)", xlim=(got.r.min(), got.r.max()))
         for ax in column:
             _grid_lines(ax)
     # where all is lost, the density need not be followed down to nothing
-    top = max(line.get_ydata().max() for ax in axes[1] for line in ax.lines)
-    low = min(np.min(line.get_ydata()[line.get_ydata() > 0], initial=top) for ax in axes[1] for line in ax.lines)
-    axes[1, 0].set_ylim(max(0.7 * low, 1e-4 * top), 2.0 * top)
+    held = np.concatenate([line.get_ydata() for ax in axes[1] for line in ax.lines])
+    held = held[np.isfinite(held) & (held > 0)]
+    if held.size:
+        axes[1, 0].set(yscale="log", ylim=(max(0.7 * held.min(), 1e-4 * held.max()), 2.0 * held.max()))
     axes[0, 0].set(ylabel="temperature [$T_0$]", ylim=(0, None))
     axes[1, 0].set_ylabel(r"n [1/$R_p^3$]")
     axes[0, -1].plot([], [], color=tones[0][0], label=_PERP_TEXT)
@@ -316,7 +320,7 @@ def phase_space(run, n: int = 3, psi=None, mu=None, units=None, speed=None, deca
     grid, units, picked = run.grid, _units(run, units), _picked(run, n)
     rows = _leaves(grid, psi, mu)
     fig = _figure(run, 3.0 * len(picked) + 1.6, 2.7 * len(rows) + 1.1)
-    axes = fig.subplots(len(rows), len(picked), sharex="row", sharey=True, squeeze=False)
+    axes = fig.subplots(len(rows), len(picked), sharex="row", sharey="row", squeeze=False)
     for row, (line, (i_psi, i_mu)) in enumerate(zip(axes, rows)):
         p0, m = float(grid["psi"].centers[i_psi]), float(grid["mu"].centers[i_mu])
         cells = np.flatnonzero(np.abs(grid["chi"].centers) < np.sqrt(1.0 - p0))
@@ -326,8 +330,9 @@ def phase_space(run, n: int = 3, psi=None, mu=None, units=None, speed=None, deca
         x = np.broadcast_to(length[edge, None], (cells.size + 1, grid["p"].n + 1))
         y = strength[edge, None] * grid["p"].faces
         frames = [_plane(run, i)[1][i_mu, i_psi, cells] for i in picked]
-        top = max(frame.max() for frame in frames)
-        norm = LogNorm(max(top, 1e-300) * 10.0**-decades, max(top, 1e-300))
+        top = float(np.max(np.nan_to_num(frames)))
+        top = top if top > 0 else 1.0
+        norm = LogNorm(top * 10.0**-decades, top)
         high = speed or 1.05 * min(grid["p"].faces[-1] * p0**3, 4.5)
         for ax, i, frame in zip(line, picked, frames):
             mesh = ax.pcolormesh(x, y, frame, norm=norm, cmap=_under("viridis"), rasterized=True)
@@ -340,7 +345,8 @@ def phase_space(run, n: int = 3, psi=None, mu=None, units=None, speed=None, deca
     for ax in axes[-1]:
         ax.set_xlabel("l [$R_p$]")
     if units is not None:
-        _second(axes[0, -1], "right", units.v_th / 1e3, r"$v_\parallel$ [km/s]")
+        for line in axes:
+            _second(line[-1], "right", units.v_th / 1e3, r"$v_\parallel$ [km/s]")
     return fig
 
 

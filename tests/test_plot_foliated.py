@@ -149,3 +149,11 @@ def test_save_names_files_by_run(pair, tmp_path, monkeypatch):
     from jaxbelt.cases import PICTURES
 
     assert set(KINDS) <= set(PICTURES) and set(PICTURES) == set(plot.PICTURES)
+
+
+@pytest.mark.parametrize("kind", ["averages", "profiles", "phase-space"])
+def test_a_vacuum_a_failed_run_and_a_single_moment_can_be_drawn(kind):
+    run = made()
+    blown = np.where(np.arange(3)[:, None, None, None, None] == 2, np.nan, run.f)
+    for f, t in ((0 * run.f, run.t), (blown, run.t), (run.f[:1], run.t[:1])):
+        plot.PICTURES[kind][0](dataclasses.replace(run, f=f, t=t, planned=t)).draw_without_rendering()
