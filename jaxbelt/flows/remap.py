@@ -33,25 +33,26 @@ def _gathered(index, weight, order, f):
     return total.at[jnp.asarray(order)].get(mode="promise_in_bounds")
 
 
-def _around(x, radius, axes):
-    """Sums over boxes of 2 radius + 1 cells along two axes, cut off at the plane's edge."""
-    for k in axes:
-        n = x.shape[k]
-        pad = [(0, 0)] * x.ndim
-        pad[k] = (radius, radius)
-        wide = jnp.pad(x, pad)
-        x = sum(lax.slice_in_dim(wide, r, r + n, axis=k) for r in range(2 * radius + 1))
+def _around(x, radius):
+    """Sums over boxes of 2 radius + 1 cells in the planes (axes 1 and 2), cut off at the plane's edge.
+
+    As products with banded matrices: sums of slices cost three times more on a CPU.
+    """
+    for axis, spec in ((2, "pij...,jk->pik..."), (1, "pij...,ik->pkj...")):
+        k = np.arange(x.shape[axis])
+        near = np.abs(k[:, None] - k) <= radius
+        x = jnp.einsum(spec, x, jnp.asarray(near, x.dtype), precision=lax.Precision.HIGHEST)
     return x
 
 
-def _borrow(content, axes, radius):
+def _borrow(content, radius):
     """Cells below zero are filled from the positive cells of the box around them, in proportion to what those hold; nobody
     gives more than it has. Conservative; what a box cannot settle stays negative."""
     owed, held = jnp.maximum(-content, 0.0), jnp.maximum(content, 0.0)
-    share = ratio(owed, _around(held, radius, axes))           # asked of each cell around, per unit it holds
-    asked = _around(share, radius, axes)
+    share = ratio(owed, _around(held, radius))           # asked of each cell around, per unit it holds
+    asked = _around(share, radius)
     given = jnp.where(asked > 1, 1.0 / jnp.where(asked > 1, asked, 1.0), 1.0)
-    owed = jnp.maximum(owed - share * _around(held * given, radius, axes), 0.0)
+    owed = jnp.maximum(owed - share * _around(held * given, radius), 0.0)
     return held * (1.0 - jnp.minimum(asked, 1.0)) - owed
 
 
@@ -102,6 +103,9 @@ class Remap(Flow):
         else:
             content = _gathered(tables.index, tables.weight, tables.order, cells.reshape(planes * n, *tail))
         content = content.reshape(planes, na, nb, *tail)
+        damp_a, damp_b = (lax.stop_gradient(jnp.asarray(x)).astype(f.dtype) for x in (tables.damp_a, tables.damp_b))
+        content = jnp.einsum("pij...,kj->pik...", content, damp_b, precision=lax.Precision.HIGHEST)
+        content = jnp.einsum("pij...,pki->pkj...", content, damp_a, precision=lax.Precision.HIGHEST)
         budget = {"fault": state["fault"]}
         if tables.loss is not None:
             dims = (1,) * len(tail)
@@ -109,9 +113,7 @@ class Remap(Flow):
             weight = _measures(grid, a).astype(f.dtype)
             budget["loss"] = -jnp.sum(jnp.sum(lost, axis=1) * weight)
         if self.positive:
-            filled = jnp.asarray(tables.order) < (tables.index[0].shape[1] if tables.index else 0)
-            filled = jnp.concatenate([filled, filled[:, ::-1]], axis=1) if tables.symmetric else filled
-            room = jnp.where(filled.reshape(planes, na, nb, *(1,) * len(tail)), volume, 0.0)
+            room = jnp.where(jnp.asarray(tables.live).reshape(planes, na, 1, *(1,) * len(tail)), volume, 0.0)
             content = _settle(content, room, cells.reshape(planes, na, nb, *tail))
         return (content / volume).reshape(shape), budget
 
@@ -144,8 +146,8 @@ def _settle(content, room, start):
         return jnp.where(low < 0, mean * room + (x - mean * room) * scale, x)
 
     def settled(content):
-        filled = _borrow(content, plane, 1)
-        filled = lax.cond(negative(filled), lambda x: toward_mean(_borrow(x, plane, 4)), lambda x: x, filled)
+        filled = _borrow(content, 1)
+        filled = lax.cond(negative(filled), lambda x: toward_mean(_borrow(x, 4)), lambda x: x, filled)
         return jnp.where(jnp.min(start, axis=plane, keepdims=True) < 0, content, filled)
 
     return lax.cond(negative(content), settled, lambda x: x, content)

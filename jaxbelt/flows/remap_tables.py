@@ -11,9 +11,10 @@ import numpy as np
 
 from jaxbelt.grid import Frozen
 
-__all__ = ["RemapTables", "gauss_points", "plane_table", "stack_planes"]
+__all__ = ["RemapTables", "damping", "gauss_points", "plane_table", "stack_planes"]
 
 _DEGREE = 4                                                  # of the reconstruction inside a cell: 5 cells a direction
+DAMPING = 0.6
 _SMEAR = np.outer([1, 4, 1], [1, 4, 1]).ravel() / 36
 _THREAD = 1e-3                                               # links of the mask weaker than this share of a row
 _THIN = 0.25                                                 # columns hit by less than this share of their content
@@ -31,6 +32,8 @@ class RemapTables:
     order: (planes, rows of a plane) position of each row; one past the last for rows without donors. With `symmetric` a plane has
     n/2 rows, for the first half of its cells; the others follow by point reflection k -> n-1-k.
     loss: (planes, n), the content that a cell loses to the outside per unit value, or None. dt: the step they were made for.
+    live: (planes, n_a), the lines of each plane that hold anything. damp_a (planes, n_a, n_a), damp_b (n_b, n_b): what a step
+    does to the content after the map, along each axis: see `damping`.
     """
 
     index: Any
@@ -38,6 +41,9 @@ class RemapTables:
     order: Any
     loss: Any
     dt: Any
+    live: Any
+    damp_a: Any
+    damp_b: Any
     planes: tuple = dataclasses.field(metadata={"static": True})
     symmetric: bool = dataclasses.field(default=True, metadata={"static": True})
 
@@ -235,8 +241,28 @@ def _consistent(m, row_gap, column_gap, content, lossy):
     return column_gap + share[of_column] * able
 
 
-def stack_planes(planes, shape, axes, dt, *, lossy, dtype, symmetric=True, transposed=False) -> RemapTables:
-    """`RemapTables` from the results of `plane_table` for all planes (leading shape `shape`)."""
+def damping(widths, low, high, strength=DAMPING):
+    """Matrix 1 - strength (1 - s)^3 acting on the contents of cells, s = [1 4 1]/6 in its conservative form on unequal cells,
+    between low and high. Symmetric in the cells' measure with eigenvalues in [0, 1]: keeps constants and content, lowers L2.
+
+    A table that is exact in its rows and columns still lets modes of a cell's length grow by a per cent a step where the map is
+    not smooth, at edges of what moves. Sixth order: a wave of 8 cells loses 2e-3 of its amplitude a step, of 16 cells 1e-5.
+    """
+    k = np.zeros((widths.size, widths.size))
+    i = np.arange(low, high - 1)
+    flux = np.minimum(widths[i], widths[i + 1]) / 6
+    np.add.at(k, (i, i), flux)
+    np.add.at(k, (i + 1, i + 1), flux)
+    k[i, i + 1] = k[i + 1, i] = -flux
+    return np.eye(widths.size) - strength * np.linalg.matrix_power(k / widths, 3)
+
+
+def stack_planes(planes, shape, axes, dt, *, lossy, dtype, lines=None, symmetric=True) -> RemapTables:
+    """`RemapTables` from the results of `plane_table` for all planes (leading shape `shape`); lines: their `live`, or None."""
+    lines = [(0, axes[0].n)] * len(planes) if lines is None else [(int(a), int(b)) for a, b in lines]
+    damps = {line: damping(axes[0].measure, *line) for line in set(lines)}
+    damp_a = np.stack([damps[line] for line in lines]).astype(dtype)
+    live = np.array([(np.arange(axes[0].n) >= a) & (np.arange(axes[0].n) < b) for a, b in lines])
     n = axes[0].n * axes[1].n
     rows = n // 2 if symmetric else n
     row = np.concatenate([r + k * rows for k, (r, *_) in enumerate(planes)])
@@ -247,7 +273,8 @@ def stack_planes(planes, shape, axes, dt, *, lossy, dtype, symmetric=True, trans
         volume = np.outer(axes[0].measure, axes[1].measure).ravel()
         loss = np.stack([volume * (1.0 - kept) for *_, kept in planes]).astype(dtype)
     index, weight, order = _blocks(row, donor, weight, len(planes) * rows)
-    return RemapTables(index, weight, order.reshape(len(planes), rows), loss, np.asarray(dt, dtype), tuple(shape), symmetric)
+    return RemapTables(index, weight, order.reshape(len(planes), rows), loss, np.asarray(dt, dtype), live, damp_a,
+                       damping(axes[1].measure, 0, axes[1].n).astype(dtype), tuple(shape), symmetric)
 
 
 def _blocks(row, donor, weight, rows):

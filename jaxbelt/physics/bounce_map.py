@@ -255,4 +255,5 @@ def tables(grid, dt, *, planet="absorbing", points=6):
     with ThreadPoolExecutor(min(os.cpu_count() or 1, 16)) as pool:
         planes = list(pool.map(one, range(mu.size * psi.size)))
     shape, plane = (mu.size, psi.size), (grid["chi"], grid["p"])
-    return remap_tables.stack_planes(planes, shape, plane, float(dt), lossy=not reflect, dtype=dtype)
+    return remap_tables.stack_planes(planes, shape, plane, float(dt), lossy=not reflect, dtype=dtype,
+                                     lines=np.tile(lines, (mu.size, 1)))
