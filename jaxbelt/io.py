@@ -116,7 +116,12 @@ def _dataset(grid, times, f, budget, f_attrs, attrs, time_unit):
     coords["time"] = ("time", times, {"units": time_unit} if time_unit else {})
     data = {"f": (("time", *grid.names), f, f_attrs), "volume": (grid.names, np.array(grid.volumes))}
     data |= {_budget_name(k): ("time", v, {"long_name": _budget_label(k)}) for k, v in budget.items()}
-    return xr.Dataset(data, coords, attrs)
+    made = xr.Dataset(data, coords, attrs)
+    if attrs.get("equation") == "foliated":                    # its axes are not what people think in
+        from jaxbelt.physics.foliated_maps import add_coordinates
+
+        made = add_coordinates(made)
+    return made
 
 
 def parts_of(path) -> Path:

@@ -141,7 +141,7 @@ def _wall(walls: Table, key: str, start: Table, foliated):
     from jaxbelt import field_lines
 
     def outside(t, l, v, theta, psi, mu):   # noqa: E741
-        B = field_lines.from_length(l, psi, outside="nearest").B
+        B = field_lines.from_length(l, psi, outside="extrapolate").B
         return density * jnp.exp(-(0.5 * v**2 + mu * B) / temperature) + 0.0 * theta
 
     return outside
@@ -161,7 +161,7 @@ def initial(table: Table, grid, foliated):
         raise table.error("amplitude", "needs the axis theta: give [grid] theta")
 
     def P(l, v, theta, psi, mu):   # noqa: E741
-        B = field_lines.from_length(l, psi, outside="nearest").B
+        B = field_lines.from_length(l, psi, outside="extrapolate").B
         out = density * jnp.exp(-(0.5 * v**2 + mu * B) / temperature) * (1.0 + amplitude * jnp.cos(wave * theta))
         return out if centre is None else out * jnp.exp(-0.5 * ((psi - centre) / width) ** 2)
 

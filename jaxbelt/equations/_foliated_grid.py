@@ -246,7 +246,7 @@ def _check_cut(grid, f, cut):
 def maxwellian(grid, temperature=1.0, density=1.0, *, points: int = 2):
     """density * exp(-H/temperature) on the grid (temperature in T0), the start of the paper's figures."""
     def P(l, v, theta, psi, mu):   # noqa: E741
-        B = field_lines.from_length(l, psi, outside="nearest").B
+        B = field_lines.from_length(l, psi, outside="extrapolate").B
         return density * jnp.exp(-(0.5 * v**2 + mu * B) / temperature) + 0.0 * theta
 
     return initial(grid, P, points=points)

@@ -48,13 +48,14 @@ from jaxbelt.flows import LineDiffusion, Reaction, Rotation, Sheared, Transport
 from jaxbelt.flows.transport import rate as transport_rate
 from jaxbelt.grid import Grid
 from jaxbelt.nodes import Common, join, mapped
+from jaxbelt.physics.foliated_maps import add_coordinates, at, chord, chords, meridian
 from jaxbelt.physics.foliated_moments import averages, equatorial, leaf_entropy, local, number, volumes
 from jaxbelt.physics.foliated_units import Units, units
 from jaxbelt.solve import make_problem
 
-__all__ = ["Closing", "Coordinates", "Parameters", "Units", "averages", "coordinates", "energy", "energy_cap", "equatorial",
-           "flows", "geometry", "grid", "initial", "leaf_entropy", "live", "local", "maxwellian", "number", "problem", "units",
-           "volumes", "wall"]
+__all__ = ["Closing", "Coordinates", "Parameters", "Units", "add_coordinates", "at", "averages", "chord", "chords", "coordinates",
+           "energy", "energy_cap", "equatorial", "flows", "geometry", "grid", "initial", "leaf_entropy", "live", "local",
+           "maxwellian", "meridian", "number", "problem", "units", "volumes", "wall"]
 
 _WALLS = {"absorbing": 0.0, "reflecting": None}
 
