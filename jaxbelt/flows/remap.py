@@ -88,12 +88,12 @@ class Remap(Flow):
 
     def advance(self, grid, state, f, t, dt):
         """(f after dt, budget): see `Flow`."""
-        a = grid.index(self.axes[0])
+        a, b = (grid.index(x) for x in self.axes)
         tables, f = self.tables, jnp.asarray(f)
         shape = f.shape
         na, nb = shape[a:a + 2]
         n, planes, tail = na * nb, int(np.prod(shape[:a])), shape[a + 2:]
-        volume = np.outer(grid[a].measure, grid[a + 1].measure).astype(f.dtype)
+        volume = np.outer(grid[a].measure, grid[b].measure).astype(f.dtype)
         volume = volume.reshape((1, na, nb) + (1,) * len(tail))
         cells = f.reshape(planes, n, *tail)
         if tables.symmetric:
@@ -114,7 +114,8 @@ class Remap(Flow):
             budget["loss"] = -jnp.sum(jnp.sum(lost, axis=1) * weight)
         if self.positive:
             room = jnp.where(jnp.asarray(tables.live).reshape(planes, na, 1, *(1,) * len(tail)), volume, 0.0)
-            content = _settle(content, room, cells.reshape(planes, na, nb, *tail))
+            start = cells.reshape(planes, na, nb, *tail)
+            content = _monotone(_settle(content, start), room, start, grid[a].measure, grid[b].measure, tables.loss is None)
         return (content / volume).reshape(shape), budget
 
 
@@ -129,25 +130,78 @@ def _measures(grid, a):
     return np.multiply.outer(before.reshape(-1), after)
 
 
-def _settle(content, room, start):
-    """Nothing negative, in planes that had nothing negative at the start. room: volume of the cells that can hold anything."""
+def _settle(content, start):
+    """Nothing negative, in planes that had nothing negative at the start."""
     plane = (1, 2)
 
     def negative(x):
         return any_in_batch(lax.stop_gradient(x) < 0)
 
-    def toward_mean(x):
-        whole = jnp.sum(room, axis=plane, keepdims=True)
-        mean = jnp.maximum(jnp.sum(x, axis=plane, keepdims=True), 0.0) / jnp.where(whole > 0, whole, 1.0)
-        low = jnp.min(jnp.where(room > 0, x / jnp.where(room > 0, room, 1.0), 0.0), axis=plane, keepdims=True)
-        # a few ulp less than the exact factor, so that rounding cannot leave a negative cell
-        eps = jnp.asarray(8 * np.finfo(x.dtype).eps, x.dtype)
-        scale = jnp.where(low < 0, ratio(mean, jnp.where(low < 0, mean - low, 1.0)) * (1 - eps), 1.0)
-        return jnp.where(low < 0, mean * room + (x - mean * room) * scale, x)
+    def shared(x):
+        """The whole plane pays what its boxes could not, each cell in proportion to what it holds."""
+        owed, held = jnp.maximum(-x, 0.0), jnp.maximum(x, 0.0)
+        part = ratio(jnp.sum(owed, axis=plane, keepdims=True), jnp.sum(held, axis=plane, keepdims=True))
+        return held * (1.0 - jnp.minimum(part, 1.0))
 
     def settled(content):
         filled = _borrow(content, 1)
-        filled = lax.cond(negative(filled), lambda x: toward_mean(_borrow(x, 4)), lambda x: x, filled)
+        filled = lax.cond(negative(filled), lambda x: shared(_borrow(x, 4)), lambda x: x, filled)
         return jnp.where(jnp.min(start, axis=plane, keepdims=True) < 0, content, filled)
 
     return lax.cond(negative(content), settled, lambda x: x, content)
+
+
+def _averaged(u, room, widths_a, widths_b):
+    """u with [1 4 1]/6 along both axes in its conservative form, between the cells that can hold anything."""
+    for axis, widths in ((1, widths_a), (2, widths_b)):
+        n = u.shape[axis]
+        shape = [1] * u.ndim
+        shape[axis] = -1
+        link = np.reshape(np.minimum(widths[1:], widths[:-1]) / 6, shape)
+        low, high = (lax.slice_in_dim(room, k, n - 1 + k, axis=axis) > 0 for k in (0, 1))
+        flux = jnp.where(low & high, jnp.asarray(link, u.dtype) * jnp.diff(u, axis=axis), 0.0)
+        ends = [(0, 0)] * u.ndim
+        ends[axis] = (1, 1)
+        u = u + jnp.diff(jnp.pad(flux, ends), axis=axis) / jnp.asarray(np.reshape(widths, shape), u.dtype)
+    return u
+
+
+def _disorder(u, room, closed):
+    """What must not fall: (-sum V u^2, entropy -sum V u ln u if the planes are closed), each (planes, 1, 1, ...)."""
+    out = [-jnp.sum(room * u**2, axis=(1, 2), keepdims=True)]
+    if closed:
+        logarithm = jnp.log(jnp.where(u > 0, u, 1.0))
+        out.append(-jnp.sum(jnp.where(u > 0, room * u * logarithm, 0.0), axis=(1, 2), keepdims=True))
+    return out
+
+
+def _monotone(content, room, start, widths_a, widths_b, closed):
+    """A plane whose L2 norm rose or whose entropy fell since `start` is mixed with its averages, then with its mean.
+
+    Both measures are concave, so the share (before - now)/(of the averages - now) is enough; the mean has the most of all.
+    """
+    before = _disorder(start, room, closed)
+    fixed = jnp.where(room > 0, room, 1.0)
+
+    def short(u):
+        return [(a, b, b < a) for a, b in zip(before, _disorder(u, room, closed))]
+
+    def mixed(u, other):
+        share = jnp.zeros((), u.dtype)
+        for (least, now, bad), best in zip(short(u), _disorder(other, room, closed)):
+            gain = jnp.where(bad & (best > now), best - now, 1.0)
+            share = jnp.maximum(share, jnp.where(bad, jnp.where(best > now, jnp.minimum((least - now) / gain, 1.0), 1.0), 0.0))
+        return u + share * (other - u)
+
+    def repaired(u):
+        u = mixed(u, _averaged(u, room, widths_a, widths_b))
+        whole = jnp.sum(room, axis=(1, 2), keepdims=True)
+        mean = jnp.sum(room * u, axis=(1, 2), keepdims=True) / jnp.where(whole > 0, whole, 1.0)
+        return mixed(u, jnp.where(room > 0, mean, 0.0))
+
+    value = content / fixed
+    now = lax.stop_gradient(short(value))
+    # a rounding is no reason
+    rose = sum(jnp.any(least - x > 1e-14 * jnp.abs(least)) for least, x, _ in now) > 0
+    untouched = jnp.min(start, axis=(1, 2), keepdims=True) < 0
+    return lax.cond(any_in_batch(rose), lambda u: jnp.where(untouched, u, repaired(u)), lambda u: u, value) * fixed

@@ -14,7 +14,7 @@ from jaxbelt.grid import Frozen
 __all__ = ["RemapTables", "damping", "gauss_points", "plane_table", "stack_planes"]
 
 _DEGREE = 4                                                  # of the reconstruction inside a cell: 5 cells a direction
-DAMPING = 0.6
+DAMPING = 1.0                                               # at most 27/8
 _SMEAR = np.outer([1, 4, 1], [1, 4, 1]).ravel() / 36
 _THREAD = 1e-3                                               # links of the mask weaker than this share of a row
 _THIN = 0.25                                                 # columns hit by less than this share of their content
@@ -246,7 +246,7 @@ def damping(widths, low, high, strength=DAMPING):
     between low and high. Symmetric in the cells' measure with eigenvalues in [0, 1]: keeps constants and content, lowers L2.
 
     A table that is exact in its rows and columns still lets modes of a cell's length grow by a per cent a step where the map is
-    not smooth, at edges of what moves. Sixth order: a wave of 8 cells loses 2e-3 of its amplitude a step, of 16 cells 1e-5.
+    not smooth, at edges of what moves. Sixth order: a wave of 8 cells loses 1e-3 of its amplitude a step, of 16 cells 2e-5.
     """
     k = np.zeros((widths.size, widths.size))
     i = np.arange(low, high - 1)

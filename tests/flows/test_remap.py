@@ -68,15 +68,23 @@ def blob(grid, turned=0.0, width=0.18):
     return np.stack(out)
 
 
+def entropy(f):
+    return -np.where(f > 0, f * np.log(np.where(f > 0, f, 1.0)), 0.0)
+
+
 @pytest.mark.parametrize("symmetric", [True, False])
-def test_content_and_constants_are_kept_and_nothing_is_negative(symmetric):
+def test_content_constants_sign_and_entropy(symmetric):
     grid, flow = made(20, 16, symmetric)
     flat = jnp.full(grid.shape, 1.7)
     rough = np.where(np.random.default_rng(1).random(grid.shape) < 0.8, 0.0, 1.0)
     f = jnp.asarray(rough)
     for _ in range(10):
+        before = f
         flat, f = step(grid, flow, flat)[0], step(grid, flow, f)[0]
         assert float(jnp.min(f)) >= 0
+        assert np.all(np.sum(grid.volumes * f**2, (1, 2)) <= np.sum(grid.volumes * before**2, (1, 2)) * (1 + 1e-13))
+        rise = [np.sum(grid.volumes * entropy(x), (1, 2)) for x in (before, f)]
+        assert np.all(rise[1] >= rise[0] - 1e-13)
     np.testing.assert_allclose(flat, 1.7, rtol=1e-13)
     np.testing.assert_allclose(grid.content(f), grid.content(rough), rtol=1e-13)
 
@@ -99,8 +107,8 @@ def test_error_falls_fast_with_the_cells():
         errors.append([float(np.sum(np.abs(x - y) * grid.volumes[0]) / np.sum(y * grid.volumes[0])) for x, y in zip(f, exact)])
     errors = np.array(errors)
     print(errors, np.log2(errors[0] / errors[1]))
-    assert np.all(errors[1] < [1.5e-3, 1.8e-3, 1e-2])
-    assert np.all(np.log2(errors[0] / errors[1])[:2] > 3.5)
+    assert np.all(errors[1] < [2e-3, 5e-3, 3e-2])
+    assert np.all(np.log2(errors[0] / errors[1])[:2] > 3.4)
 
 
 def test_what_is_lost_is_booked():
