@@ -254,7 +254,7 @@ def _check(args):
     from jaxbelt import cases
 
     prepare("cpu")
-    case = cases.load_case(args.case, args.set)
+    case = cases.load_case(args.case, args.set, dry=True)
     lines = _described(case)
     lines.insert(-len(case.notes) or len(lines), f"memory    about {memory(case) / 2**20:.0f} MiB")
     print("\n".join(lines))
@@ -266,7 +266,7 @@ def memory(case) -> float:
 
     width = 4 if case.precision == "single" else 8
     chunk = case.chunk or chunk_size(case.t.size - 1, case.f0.size * width)
-    return 600 * 2**20 + case.f0.size * (60 * 8 + 3 * chunk * 8 + 2 * case.t.size * width)
+    return 600 * 2**20 + case.tables + case.f0.size * (60 * 8 + 3 * chunk * 8 + 2 * case.t.size * width)
 
 
 @command("cases", "list the shipped cases")

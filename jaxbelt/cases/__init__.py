@@ -37,6 +37,7 @@ class Built:
     drivers: dict = dataclasses.field(default_factory=dict)
     attrs: dict = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    tables: float = 0.0        # bytes of the problem's own tables
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,16 +57,18 @@ class Case:
     attrs: dict
     f_attrs: dict
     drivers: dict
+    tables: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Frame:
-    """What a builder may need of [case] and of where the file lies."""
+    """What a builder may need of [case] and of where the file lies. dry: nothing will be run, so tables need not be made."""
 
     epoch: str | None
     duration: float
     folder: Path
     dt: float = 0.0
+    dry: bool = False
 
     def path(self, table: Table, key: str) -> Path:
         """The path given under a key, relative to the case's folder."""
@@ -104,12 +107,12 @@ def from_attrs(attrs: dict) -> Case:
     return build(attrs["toml"], json.loads(attrs.get("overrides", "[]")), Path(attrs.get("toml_folder", ".")), attrs["title"])
 
 
-def load_case(case: str, overrides=()) -> Case:
-    """The case of a shipped name or a TOML file, with `table.key=value` overrides."""
+def load_case(case: str, overrides=(), dry=False) -> Case:
+    """The case of a shipped name or a TOML file, with `table.key=value` overrides; dry: to be looked at, not run."""
     path = find(case)
     text = read(path)
     parse(text, overrides, str(path))                          # a TOML error names the file as it was given
-    return build(text, overrides, path.resolve().parent, path.stem)
+    return build(text, overrides, path.resolve().parent, path.stem, dry)
 
 
 def equations() -> list[str]:
@@ -117,7 +120,7 @@ def equations() -> list[str]:
     return [m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_")]
 
 
-def build(text: str, overrides=(), folder=Path("."), name: str = "case") -> Case:
+def build(text: str, overrides=(), folder=Path("."), name: str = "case", dry: bool = False) -> Case:
     """The case written in a TOML text. Raises InputError, one line that names table, key and value."""
     values = parse(text, overrides, name)
     case = Table(values).table("case", _CASE)
@@ -153,7 +156,7 @@ def build(text: str, overrides=(), folder=Path("."), name: str = "case") -> Case
         bad = next((p for p in pictures if p not in PICTURES), "") if isinstance(pictures, list) else pictures
         raise output.error("pictures", f'"{bad}" is not a picture{suggest(bad, PICTURES)}')
     style = _style(output, kind)
-    frame = Frame(epoch, duration, Path(folder), dt)
+    frame = Frame(epoch, duration, Path(folder), dt, dry)
     with section("case"):
         built = builder.build(config, frame)
     _check_style(output, style, built.problem.grid, duration, f"{duration / 3600:g} h" if kind == "time" else f"{duration:g}")
@@ -164,7 +167,7 @@ def build(text: str, overrides=(), folder=Path("."), name: str = "case") -> Case
              "style": style}
     return Case(name=name, title=case.text("title", name), notes=notes, problem=built.problem, f0=built.f0, t=t, dt=dt,
                 chunk=chunk, precision=precision, pictures=tuple(pictures), attrs=attrs | built.attrs, f_attrs=built.f_attrs,
-                drivers=built.drivers)
+                drivers=built.drivers, tables=built.tables)
 
 
 def _undrawable(pictures, grid) -> list[str]:

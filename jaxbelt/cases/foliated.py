@@ -21,6 +21,7 @@ TABLES = {
     "boundary": ("inner", "outer", "planet"),
     "numerics": ("bounce", "temperature", "points"),
 }
+_TABLE_BYTES = 130.0           # of the bounce tables, a cell of (mu, psi, chi, p), as measured
 _LISTED = ("D_perp", "alpha", "gamma")
 
 
@@ -60,12 +61,16 @@ def build(config: Table, case) -> Built:
     options["bounce"] = numerics.choice("bounce", ("remap", "finite-volume", "none"), "remap")
     if "temperature" in numerics:
         options["temperature"] = numerics.number("temperature", above=0)
+    tables = 0.0
     if options["bounce"] == "remap":
         options |= {"dt": case.dt, "points": numerics.integer("points", 6, low=2)}
+        tables = _TABLE_BYTES * np.prod([a.n for a in grid.axes if a.name in ("mu", "psi", "chi", "p")])
+        if case.dry:
+            options["bounce"] = "none"
     with section("parameters / boundary / numerics"):
         problem = foliated.problem(grid, runs if axis else runs[0], **options, epoch=case.epoch)
     return Built(problem=problem, f0=np.array(np.broadcast_to(f0, grid.shape)), attrs=attrs,
-                 f_attrs={"units": "n0/v_th^3", "long_name": "distribution P in (l, v_par, theta, psi, mu)"})
+                 tables=tables, f_attrs={"units": "n0/v_th^3", "long_name": "distribution P in (l, v_par, theta, psi, mu)"})
 
 
 def _runs(prm: Table):
