@@ -3,15 +3,21 @@
     python experiments/foliated_monte_carlo.py reference --n 1000000 --alpha 0.5 --dt 0.04
     python experiments/foliated_monte_carlo.py figures --n 400000 --out figures.npz [--case "sf, alpha 0"]
     python experiments/foliated_monte_carlo.py weak-error --n 200000
+    python experiments/foliated_monte_carlo.py grid [--quick]
+    python experiments/foliated_monte_carlo.py theta --n 400000 [--quick]
 
 reference: mu = 20, psi in (.3, .7), D_perp = 1e-3, t = 8, walls and planet absorbing, P0 = exp(-H). figures: the two cases of
 Figs. 1 and 2 of Sato, Yoshida & Kawazura, psi in (.5, .95), every mu up to 7/B at the outer wall: strong and fast (D_perp = 5e-3)
-and weak and slow (5e-4). weak-error: the reference case against dt, with the same particles at the start.
+and weak and slow (5e-4). weak-error: the reference case against dt, with the same particles at the start. grid: the reference
+case on grids, by the remap and by finite volumes, beside 1e6 particles; the error of a grid is its difference from a coarser one
+and from twice the step. theta: all four dimensions: one mu, a density that depends on theta, drifts, a mean potential, noise in
+psi, theta and v_par, friction, alpha = 1/4; on two grids and with particles.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import time
 
 import jax
@@ -22,6 +28,7 @@ import jaxbelt as jb
 
 jb.enable_x64()
 
+from jaxbelt import foliated  # noqa: E402
 from jaxbelt import montecarlo as mc  # noqa: E402
 from jaxbelt.equations.foliated import Parameters  # noqa: E402
 
@@ -118,18 +125,122 @@ def weak_error(args):
     return found
 
 
+# the averages of 1e6 particles: alpha: ((N/N0, T_perp, E_par), standard errors)
+REFERENCE = {0.5: ((0.43447, 2.5033, 0.8458), (4.9e-4, 2.4e-3, 2.2e-3)),
+             0.0: ((0.47595, 2.5001, 0.7052), (4.9e-4, 2.2e-3, 1.8e-3))}
+
+
+def on_grid(alpha, cells, dt, bounce, mu=20.0, psi=(0.3, 0.7), end=8.0, problems={}):  # noqa: B006
+    """N/N0, T_perp, E_par at the end on a grid of (chi, p, psi) cells."""
+    key = cells, dt, bounce
+    if key not in problems:
+        grid = foliated.grid(psi=psi, cells=cells, mu=[mu])
+        problems[key] = foliated.problem(grid, Parameters(D_perp=1e-3, alpha=0.5), dt=dt, bounce=bounce)
+    problem = problems[key].replace(parameters=Parameters(D_perp=1e-3, alpha=float(alpha)))
+    run = jb.solve(problem, foliated.maxwellian(problem.grid), t=np.array([0.0, end]), dt=dt)
+    a = foliated.averages(problem.grid, run.f)
+    return np.array([a.number[1] / a.number[0], a.T_perp[1], a.E_par[1]])
+
+
+def grids(args):
+    """The reference case: remap in two steps and on two grids, finite volumes on two grids."""
+    fine, coarse = ((24, 32, 36), (16, 24, 24)) if args.quick else ((40, 48, 72), (24, 32, 48))
+    volumes, fewer = ((16, 24, 24), (12, 16, 18)) if args.quick else ((32, 40, 48), (24, 32, 36))
+    runs = (("remap", fine, 0.5), ("remap", fine, 0.25), ("remap", coarse, 0.25), ("finite-volume", volumes, 0.5),
+            ("finite-volume", volumes, 0.25), ("finite-volume", fewer, 0.25))
+    out = {}
+    for alpha, (mean, error) in REFERENCE.items():
+        print(f"\nmu = 20, alpha = {alpha:g}, t = 8; cells are (chi, p, psi); in brackets the difference from the particles")
+        print(f"{'particles':>42}" + "".join(f"   {m:.5f} +- {e:.5f} " for m, e in zip(mean, error)))
+        found = {}
+        for bounce, cells, dt in runs:
+            began = time.perf_counter()
+            got = found[bounce, cells, dt] = on_grid(alpha, cells, dt, bounce)
+            print(f"{bounce:>16} {str(cells):>16} dt {dt:5.2f}" + "".join(f"   {g:.5f} ({g - m:+.5f})" for g, m in zip(got, mean))
+                  + f"   {time.perf_counter() - began:.0f} s", flush=True)
+            out[f"{alpha:g} {bounce} {cells} {dt:g}"] = got
+        for bounce, one, two in (("remap", fine, coarse), ("finite-volume", volumes, fewer)):
+            got = found[bounce, one, 0.25]
+            grid_error = np.abs(got - found[bounce, two, 0.25]) + np.abs(got - found[bounce, one, 0.5])
+            verdict(bounce, got, mean, error, grid_error)
+    return out
+
+
+def verdict(title, got, mean, error, grid_error, names=QUANTITIES[:3]):
+    for name, g, m, e, d in zip(names, got, mean, error, grid_error):
+        room = 3.0 * e + d
+        print(f"  {title:>16} {name:>10}: off by {g - m:+.5f}, three errors and the grid's {room:.5f}: "
+              f"{'inside' if abs(g - m) <= room else 'OUTSIDE'}")
+
+
+FULL = dict(D_perp=1e-3, D_par=0.02, D_theta=0.02, gamma=0.05, alpha=0.25, rho=0.05)
+FULL_MU, FULL_PSI, FULL_END = 20.0, (0.3, 0.7), 4.0
+FULL_NAMES = ("fraction", "T_perp", "E_par", "cos", "sin")
+
+
+def potential(t, psi):
+    """Turns the plasma at phi' = .3 - .4 psi, against the drift in the field."""
+    return 0.3 * psi - 0.2 * psi**2
+
+
+def full_grid(cells, around, dt):
+    grid = foliated.grid(psi=FULL_PSI, cells=cells, mu=[FULL_MU], theta=around)
+    problem = foliated.problem(grid, Parameters(potential=potential, **FULL), dt=dt)
+    theta = grid.centers("theta")
+    f0 = foliated.maxwellian(grid) * (1.0 + 0.8 * jnp.cos(theta))
+    run = jb.solve(problem, f0, t=np.array([0.0, FULL_END]), dt=dt)
+    a, f = foliated.averages(grid, run.f), run.f[-1]
+    whole = grid.content(f)
+    return np.array([a.number[1] / a.number[0], a.T_perp[1], a.E_par[1], grid.content(f * jnp.cos(theta)) / whole,
+                     grid.content(f * jnp.sin(theta)) / whole])
+
+
+def full_particles(n, dt=0.04, batch=50_000, seed=0):
+    """Means over n particles and their standard errors, from batches."""
+    found = []
+    for key in jax.random.split(jax.random.key(seed), max(4, round(n / batch))):
+        start = mc.thermal(jax.random.fold_in(key, 0), batch, psi=FULL_PSI, mu=FULL_MU, theta=True)
+        start = dataclasses.replace(start, weight=start.weight * (1.0 + 0.8 * jnp.cos(start.theta)))
+        walk = mc.walk(start, jax.random.fold_in(key, 1), parameters=Parameters(potential=potential, **FULL), dt=dt,
+                       steps=round(FULL_END / dt), psi=FULL_PSI, substeps=2)
+        end, w = walk.particles, walk.particles.weight
+        found.append([walk.fraction[-1], walk.T_perp[-1], walk.E_par[-1], jnp.sum(w * jnp.cos(end.theta)) / jnp.sum(w),
+                      jnp.sum(w * jnp.sin(end.theta)) / jnp.sum(w)])
+    found = np.array(found)
+    return found.mean(axis=0), found.std(axis=0, ddof=1) / np.sqrt(len(found)), len(found) * batch
+
+
+def theta(args):
+    fine, coarse = (((16, 24, 24), 12), ((12, 16, 16), 8)) if args.quick else (((32, 48, 48), 16), ((24, 32, 32), 12))
+    mean, error, count = full_particles(args.n)
+    print(f"\nall four dimensions, mu = {FULL_MU:g}, t = {FULL_END:g}: " + ", ".join(f"{k} {v:g}" for k, v in FULL.items()))
+    print(f"{'':>28}" + "".join(f"{name:>12}" for name in FULL_NAMES))
+    print(f"{count:>18} particles" + "".join(f"{m:12.5f}" for m in mean))
+    print(f"{'standard error':>28}" + "".join(f"{e:12.5f}" for e in error), flush=True)
+    found = []
+    for (cells, around), dt in ((coarse, 0.25), (coarse, 0.5), (fine, 0.25)):
+        began = time.perf_counter()
+        found.append(full_grid(cells, around, dt))
+        print(f"{str((*cells, around)):>18}, dt {dt:5.2f}" + "".join(f"{g:12.5f}" for g in found[-1])
+              + f"   {time.perf_counter() - began:.0f} s", flush=True)
+    verdict("remap", found[2], mean, error, np.abs(found[2] - found[0]) + np.abs(found[1] - found[0]), FULL_NAMES)
+    return {"particles": mean, "error": error, "grid": found[2]}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("reference", "figures", "weak-error"))
+    parser.add_argument("what", choices=("reference", "figures", "weak-error", "grid", "theta"))
     parser.add_argument("--n", type=int, default=1_000_000, help="number of particles")
     parser.add_argument("--alpha", type=float, default=0.5)
     parser.add_argument("--dt", type=float, default=0.04)
     parser.add_argument("--substeps", type=int, default=2, help="Runge-Kutta steps in each half of dt")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--case", default="", help="of the figures, those whose name contains this")
+    parser.add_argument("--quick", action="store_true", help="coarse grids")
     parser.add_argument("--out", help="file (.npz) for the numbers")
     args = parser.parse_args()
-    out = {"reference": reference, "figures": figures, "weak-error": weak_error}[args.what](args)
+    out = {"reference": reference, "figures": figures, "weak-error": weak_error, "grid": grids,
+           "theta": theta}[args.what](args)
     if args.out:
         np.savez(args.out, **{k: jnp.asarray(v) for k, v in out.items()})
 
