@@ -96,7 +96,9 @@ def _pushed(chi, p, dW):
 def spread(key, shape, omega_f, D_perp, n):
     """Times, J/J_0, psi and who is lost (to the planet), each (outputs, n)."""
     chi, p = (np.tile(y, -(-n // y.size))[:n] for y in phases(40))
-    noise = fluctuations.spectral_increments(key, lambda w: SHAPES[shape](w / omega_f), BOUNCES * STEPS, T_B / STEPS, (n,))
+    # made for four times as long, so that slow noise has frequencies enough
+    whole = 4 * BOUNCES * STEPS
+    noise = fluctuations.spectral_increments(key, lambda w: SHAPES[shape](w / omega_f), whole, T_B / STEPS, (n,))[:whole // 4]
     return [np.asarray(y) for y in _pushed(chi, p, math.sqrt(D_perp) * noise)]
 
 
@@ -106,10 +108,10 @@ def width(J):
 
 
 def spread_of(J, lost):
-    """Spread of J/J_0 over the particles left (`width`), its error, and the mean change with its error."""
+    """Spread of J/J_0 over the particles left (`width`), its error, and the median change with its error."""
     J = J[-1][~lost[-1]]
     parts = np.array([width(part) for part in np.array_split(J, 10)])
-    return width(J), parts.std() / 3.0, J.mean() - 1.0, J.std() / math.sqrt(J.size)
+    return width(J), parts.std() / 3.0, np.median(J) - 1.0, 1.25 * width(J) / math.sqrt(J.size)
 
 
 def white(key, D_perp, n):
@@ -121,7 +123,7 @@ def white(key, D_perp, n):
     left = np.asarray(end.weight) > 0.0
     chi, p, psi = (np.asarray(y)[left] for y in (end.chi, end.p, end.psi))
     J = np.asarray(actions(chi, p, psi)) / J_0
-    return width(J), J.mean() - 1.0, left.mean()
+    return width(J), np.median(J) - 1.0, left.mean()
 
 
 def check_rate():
@@ -159,9 +161,9 @@ def table(args, known):
             print(f"{ratio:22.2f}   " + "  ".join(line))
     print("white noise, by particles:")
     for D in strengths:
-        s, mean, left = white(jax.random.key(5), D, 4 * args.n)
+        s, change, left = white(jax.random.key(5), D, 4 * args.n)
         print(f"  D_perp = {D:g}: {s:.5f} [{first_order(known, 'smooth', math.inf, D):.5f}], "
-              f"mean change {mean:+.5f}, {100 * left:.1f} % left")
+              f"median change {change:+.5f}, {100 * left:.1f} % left")
         found["white", D] = s
     return found, strengths
 
@@ -174,11 +176,11 @@ def picture(args, known, found, strengths):
     for k, (ax, (name, shape, ratio, D)) in enumerate(zip(axes, CASES)):
         omega_f = 2.0 * math.pi / (ratio * T_B)
         t, J, psi, lost = spread(jax.random.key(11 + k), shape, omega_f, D, args.n)
-        s, error, mean, mean_error = spread_of(J, lost)
+        s, error, change, change_error = spread_of(J, lost)
         moved = psi[-1][~lost[-1]].std()
         strength = math.sqrt(D * omega_f / (2.0 * math.sqrt(math.pi))) / RHO / H
         print(f"{name}: tau_f/T_b = {ratio:g}, D_perp = {D:g} (rms e phi_theta/H = {strength:.2f}): J/J_0 spreads by {s:.4f} +- "
-              f"{error:.4f}, mean change {mean:+.4f} +- {mean_error:.4f}, psi by {moved:.3f}, {100 * lost[-1].mean():.1f} % lost")
+              f"{error:.4f}, median change {change:+.4f} +- {change_error:.4f}, psi by {moved:.3f}, {100 * lost[-1].mean():.1f} % lost")
         J = np.where(lost, np.nan, J)
         low, high = np.nanpercentile(J, [16, 84], axis=1)
         ax.fill_between(t / T_B, low, high, color="0.85", label="16 to 84 % of all")
