@@ -180,7 +180,8 @@ def picture(args, known, found, strengths):
         moved = psi[-1][~lost[-1]].std()
         strength = math.sqrt(D * omega_f / (2.0 * math.sqrt(math.pi))) / RHO / H
         print(f"{name}: tau_f/T_b = {ratio:g}, D_perp = {D:g} (rms e phi_theta/H = {strength:.2f}): J/J_0 spreads by {s:.4f} +- "
-              f"{error:.4f}, median change {change:+.4f} +- {change_error:.4f}, psi by {moved:.3f}, {100 * lost[-1].mean():.1f} % lost")
+              f"{error:.4f}, median change {change:+.4f} +- {change_error:.4f}, psi by {moved:.3f}, "
+              f"{100 * lost[-1].mean():.1f} % lost")
         J = np.where(lost, np.nan, J)
         low, high = np.nanpercentile(J, [16, 84], axis=1)
         ax.fill_between(t / T_B, low, high, color="0.85", label="16 to 84 % of all")
