@@ -141,9 +141,14 @@ def figures(args):
 
 def steps(args):
     """Where the errors come from: N/N0 at t = 3 and 15 and temperatures at 15, per cent off the particles."""
+    start = mc.thermal(jax.random.key(1), 200_000, psi=(0.5, 0.95), mu=(0.0, 56.0))
+    still = mc.walk(start, jax.random.key(2), parameters=Parameters(), dt=0.1, steps=150, every=30, psi=(0.5, 0.95), substeps=4)
+    share, error = np.asarray(still.fraction), np.asarray(still.fraction_error)
+    print("\nper cent off the particles: N at t = 3 and 15, T_perp and E_par at 15; last, N/N0 without noise at t = 3, 6, 15")
+    print("particles without noise: " + ", ".join(f"t = {t}: {share[k]:.4f} +- {error[k]:.4f}" for t, k in
+                                                  ((3, 1), (6, 2), (15, 5))))
     rows = []
-    for cells, dt in (((24, 48, 60), 1.0), ((24, 48, 60), 0.5), ((24, 48, 60), 0.25), ((24, 48, 120), 0.5), ((24, 64, 60), 0.5),
-                      ((32, 64, 60), 0.5)):
+    for cells, dt in (((24, 48, 60), 0.5), ((24, 48, 60), 0.25), ((32, 64, 60), 0.5), ((24, 48, 60), 1.0), ((24, 48, 120), 0.5)):
         problem, f0 = make(cells, dt)
         line = f"{str(cells):>14} {dt:5.2f} "
         for name, case in CASES.items():
@@ -152,14 +157,22 @@ def steps(args):
                                     zip(QUANTITIES, PARTICLES[name], ((1, 4), (4,), (4,))) for k in ks)
         quiet = foliated.averages(problem.grid, solve(problem, f0, dt, (None, 0.5))[0].f)
         rows.append(line + "  |" + "".join(f"{float(quiet.number[k] / quiet.number[0]):8.4f}" for k in (1, 2, 4)))
-    start = mc.thermal(jax.random.key(1), 400_000, psi=(0.5, 0.95), mu=(0.0, 56.0))
-    still = mc.walk(start, jax.random.key(2), parameters=Parameters(), dt=0.1, steps=150, every=30, psi=(0.5, 0.95), substeps=4)
-    share, error = np.asarray(still.fraction), np.asarray(still.fraction_error)
-    print("\nper cent off the particles: N at t = 3 and 15, T_perp and E_par at 15; last, N/N0 without noise at t = 3, 6, 15")
-    print(f"{'(chi, p, psi)':>14}    dt " + "".join(f"  |{name:^28}" for name in CASES) + "  |  without noise")
+        print(rows[-1], flush=True)
+    print(f"\n{'(chi, p, psi)':>14}    dt " + "".join(f"  |{name:^28}" for name in CASES) + "  |  without noise")
     print("\n".join(rows))
-    print("particles without noise: " + ", ".join(f"t = {t}: {share[k]:.4f} +- {error[k]:.4f}" for t, k in
-                                                  ((3, 1), (6, 2), (15, 5))))
+
+
+def particle_ratio(alpha, planet, n=200_000):
+    """Density near the equator (4 % in r, 4 degrees) at r = 1.11 over 1.89, closed walls, strong noise, t = 15, and its error."""
+    start = mc.thermal(jax.random.key(4), n, psi=(0.5, 0.95), mu=(0.0, 56.0))
+    end = mc.walk(start, jax.random.key(5), parameters=Parameters(D_perp=5e-3, alpha=alpha), dt=0.1, steps=150, psi=(0.5, 0.95),
+                  inner="reflecting", outer="reflecting", planet=planet, substeps=4).particles
+    at, w, sums = end.point, np.asarray(end.weight), []
+    for r in (1.11, 1.89):
+        near = (np.abs(at.s) < 0.07) & (np.abs(np.asarray(at.r_cyl) / r - 1.0) < 0.04)
+        sums.append((np.sum(w[near]) / r**3, 1.0 / np.sqrt(np.sum(w[near]) ** 2 / np.sum(w[near] ** 2))))
+    ratio = sums[0][0] / sums[1][0]
+    return ratio, ratio * np.hypot(sums[0][1], sums[1][1])
 
 
 def uphill(args):
@@ -178,6 +191,13 @@ def uphill(args):
                   f"B at r = {at.r[-1]:.3f} over "
                   f"r = {at.r[0]:.3f}: {B[-1] / B[0]:.3f}\n  t        " + "".join(f"{x:7.0f}" for x in t[::3])
                   + "\n  n_in/n_out" + "".join(f"{x:7.3f}" for x in ratio[::3]))
+            six, near = (np.exp(np.interp(np.log(x), np.log(at.r[::-1]), np.log(n[-1][::-1]))) for x in
+                         (1 / np.array([0.935, 0.5146]), np.array([1.11, 1.89])))
+            text = f"  where the fields are as {(0.935 / 0.5146) ** 3:.2f}: {six[0] / six[1]:.3f}"
+            if not args.quick:
+                text += "; r = 1.11 over 1.89: {:.3f}, particles {:.3f} +- {:.3f}, the fields {:.3f}".format(
+                    near[0] / near[1], *particle_ratio(alpha, planet), (1.89 / 1.11) ** 3)
+            print(text)
             power = np.polyfit(np.log(B), np.log(n[-1]), 1)[0]
             print(f"  n ~ B^{power:.3f} over the whole equator at t = 15")
             axes[0].plot(t, ratio, line, color=color, label=f"planet {planet}, alpha = {alpha:g}")
