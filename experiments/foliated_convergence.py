@@ -31,11 +31,10 @@ from jaxbelt.physics import field_lines  # noqa: E402
 PSI, CHI_MAX, P_MAX, T = (0.5, 0.7), 0.5, 24.0, 2.0
 # the cells that stay as they are while another axis is refined
 BASE = {"psi": 8, "chi": 24, "p": 36, "theta": 12, "dt": 0.25, "mu": None}
-SERIES = {"psi": (8, 16, 32, 64), "chi": (16, 32, 64, 128), "p": (24, 48, 96, 192), "theta": (8, 16, 32, 64),
-          "dt": (0.5, 0.25, 0.125, 0.0625, 0.03125), "mu": (2, 3, 4, 6, 8, 12)}
+SERIES = {"psi": (8, 16, 32, 64), "chi": (12, 24, 48, 96), "p": (18, 36, 72, 144), "theta": (8, 16, 32),
+          "dt": (0.5, 0.25, 0.125, 0.0625), "mu": (2, 4, 8)}
 # finite volumes need substeps, more of them on finer cells
-SMALLER = {"psi": (8, 16, 32), "chi": (12, 24, 48), "p": (24, 48, 96), "theta": (8, 16, 32), "dt": (0.5, 0.25, 0.125, 0.0625),
-           "mu": (2, 4, 8)}
+SMALLER = {"psi": (8, 16, 32), "chi": (12, 24, 48), "p": (18, 36, 72)}
 TOGETHER = ((8, 16, 24, 0.5), (16, 32, 48, 0.25), (32, 64, 96, 0.125), (64, 128, 192, 0.0625))        # psi, chi, p, dt
 PARAMETERS = dict(D_perp=1e-3, D_par=0.2, D_theta=0.1, alpha=0.3, gamma=0.3, rho=0.03)
 NAMES = ("P", "N", "T_perp", "E_par", "cos")
@@ -120,12 +119,12 @@ def study(name, bounce, levels=3):
         runs = [BASE | dict(zip(("psi", "chi", "p", "dt"), values)) for values in TOGETHER[:levels if bounce == "remap" else 2]]
         label = [r["psi"] for r in runs]
     else:
-        label = (SMALLER if bounce == "finite-volume" else SERIES)[name]
+        label = (SERIES | (SMALLER if bounce == "finite-volume" else {}))[name]
         runs = [BASE | {name: x} for x in label]
         if name == "mu":                                      # nothing couples the leaves: the other axes may be coarse
             runs = [r | {"psi": 8, "chi": 16, "p": 24, "theta": 8} for r in runs]
         if name == "dt" and bounce == "remap":                # every remap interpolates once: cells fine enough to see the step
-            runs = [r | {"chi": 64, "p": 96, "theta": 8} for r in runs]
+            runs = [r | {"chi": 48, "p": 72, "theta": 8} for r in runs]
     states, shape = [], None
     for cells in runs:
         g, f, averages, built, took = run(cells, bounce)
