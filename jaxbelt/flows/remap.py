@@ -63,7 +63,10 @@ class Remap(Flow):
     axes: the plane, two neighbouring axes of the grid; the axes before them number the planes of the tables, those after them
     share a plane's table. tables: `RemapTables`, made for one dt: another step sets `fault` to 4 (a relative 1e-6 is forgiven).
     positive: cells that end below zero borrow from the positive ones around them, in boxes of 3 x 3, then 9 x 9 cells; what is
-    left is settled by scaling down all that the plane holds. A plane that comes in with negative values is left as it is.
+    left is settled by scaling down all that the plane holds. A plane whose L2 norm would rise, or whose entropy would fall where
+    nothing leaves it, is mixed with its averages over 3 cells just as far as is needed. A plane that comes in with negative
+    values is left as it is. (Tables of closed planes alone let some waves of two cells grow: a sixth-order damping keeps those
+    small.)
 
     budget: "loss", the content that the map carries out of the plane (negative).
     """
@@ -103,9 +106,10 @@ class Remap(Flow):
         else:
             content = _gathered(tables.index, tables.weight, tables.order, cells.reshape(planes * n, *tail))
         content = content.reshape(planes, na, nb, *tail)
-        damp_a, damp_b = (lax.stop_gradient(jnp.asarray(x)).astype(f.dtype) for x in (tables.damp_a, tables.damp_b))
-        content = jnp.einsum("pij...,kj->pik...", content, damp_b, precision=lax.Precision.HIGHEST)
-        content = jnp.einsum("pij...,pki->pkj...", content, damp_a, precision=lax.Precision.HIGHEST)
+        if tables.damp_a is not None:
+            damp_a, damp_b = (lax.stop_gradient(jnp.asarray(x)).astype(f.dtype) for x in (tables.damp_a, tables.damp_b))
+            content = jnp.einsum("pij...,kj->pik...", content, damp_b, precision=lax.Precision.HIGHEST)
+            content = jnp.einsum("pij...,pki->pkj...", content, damp_a, precision=lax.Precision.HIGHEST)
         budget = {"fault": state["fault"]}
         if tables.loss is not None:
             dims = (1,) * len(tail)
@@ -166,9 +170,9 @@ def _averaged(u, room, widths_a, widths_b):
     return u
 
 
-def _disorder(u, room, closed):
-    """What must not fall: (-sum V u^2, entropy -sum V u ln u if the planes are closed), each (planes, 1, 1, ...)."""
-    out = [-jnp.sum(room * u**2, axis=(1, 2), keepdims=True)]
+def _disorder(u, room, mean, closed):
+    """What must not fall: (-sum V (u - mean)^2, entropy -sum V u ln u if the planes are closed), each (planes, 1, 1, ...)."""
+    out = [-jnp.sum(room * (u - mean) ** 2, axis=(1, 2), keepdims=True)]
     if closed:
         logarithm = jnp.log(jnp.where(u > 0, u, 1.0))
         out.append(-jnp.sum(jnp.where(u > 0, room * u * logarithm, 0.0), axis=(1, 2), keepdims=True))
@@ -180,28 +184,31 @@ def _monotone(content, room, start, widths_a, widths_b, closed):
 
     Both measures are concave, so the share (before - now)/(of the averages - now) is enough; the mean has the most of all.
     """
-    before = _disorder(start, room, closed)
-    fixed = jnp.where(room > 0, room, 1.0)
+    fixed, whole = jnp.where(room > 0, room, 1.0), jnp.sum(room, axis=(1, 2), keepdims=True)
+    # about the mean, so that small waves on a flat state are seen; an open plane has none that is kept
+    level = jnp.sum(room * start, axis=(1, 2), keepdims=True) / jnp.where(whole > 0, whole, 1.0)
+    level = lax.stop_gradient(level) if closed else jnp.zeros_like(level)
+    before = _disorder(start, room, level, closed)
 
     def short(u):
-        return [(a, b, b < a) for a, b in zip(before, _disorder(u, room, closed))]
+        return [(a, b, b < a) for a, b in zip(before, _disorder(u, room, level, closed))]
 
     def mixed(u, other):
         share = jnp.zeros((), u.dtype)
-        for (least, now, bad), best in zip(short(u), _disorder(other, room, closed)):
+        for (least, now, bad), best in zip(short(u), _disorder(other, room, level, closed)):
             gain = jnp.where(bad & (best > now), best - now, 1.0)
             share = jnp.maximum(share, jnp.where(bad, jnp.where(best > now, jnp.minimum((least - now) / gain, 1.0), 1.0), 0.0))
         return u + share * (other - u)
 
     def repaired(u):
         u = mixed(u, _averaged(u, room, widths_a, widths_b))
-        whole = jnp.sum(room, axis=(1, 2), keepdims=True)
         mean = jnp.sum(room * u, axis=(1, 2), keepdims=True) / jnp.where(whole > 0, whole, 1.0)
         return mixed(u, jnp.where(room > 0, mean, 0.0))
 
     value = content / fixed
     now = lax.stop_gradient(short(value))
     # a rounding is no reason
-    rose = sum(jnp.any(least - x > 1e-14 * jnp.abs(least)) for least, x, _ in now) > 0
+    floor = whole * (1e-14 * level) ** 2
+    rose = sum(jnp.any(least - x > 1e-14 * jnp.abs(least) + floor) for least, x, _ in now) > 0
     untouched = jnp.min(start, axis=(1, 2), keepdims=True) < 0
     return lax.cond(any_in_batch(rose), lambda u: jnp.where(untouched, u, repaired(u)), lambda u: u, value) * fixed

@@ -33,7 +33,8 @@ class RemapTables:
     n/2 rows, for the first half of its cells; the others follow by point reflection k -> n-1-k.
     loss: (planes, n), the content that a cell loses to the outside per unit value, or None. dt: the step they were made for.
     live: (planes, n_a), the lines of each plane that hold anything. damp_a (planes, n_a, n_a), damp_b (n_b, n_b): what a step
-    does to the content after the map, along each axis: see `damping`.
+    does to the content after the map, along each axis: see `damping`; None in planes that lose content, where it would carry
+    some across the border of what is lost.
     """
 
     index: Any
@@ -132,17 +133,21 @@ def _balance(m, row_gap, column_gap, rounds=4):
     return alpha * dr, beta * dc
 
 
-def plane_table(faces_a, faces_b, a0, b0, alive, shares, *, live=None, kept=None, still=None, symmetric=True):
-    """One plane's sparse table: (row, donor, weight) sorted by row, and the share of each cell's content that stays (n,).
+def plane_table(faces_a, faces_b, a0, b0, alive, shares, *, live=None, still=None, within=None, lines=None, symmetric=True):
+    """One plane's sparse table: (row, donor, weight) sorted by row, what of each cell's content stays in the plane (n,), and the
+    volumes of the cells (n,) that the table is for: content after = weight @ (content before/volume).
 
     A map of the plane (a, b) that preserves da db, known by where Gauss points of the arrival cells come from.
     faces_a, faces_b: faces of the axes; the cells of a plane are numbered k = i n_b + j.
     a0, b0, alive: (rows, points) departure points of the arrival cells in `live` (all of them, or with `symmetric` those in
     the first half, n_a/2 lines), in their order; alive False: nothing comes from there.
     shares (points,): share of each point in its cell.
-    live: (low, high), the lines i of the plane that hold anything. kept: (n,) share of each cell's content that stays in the
-    plane, default 1; columns where it is 1 are exact, others follow it as far as few points can tell.
-    still: (rows,) rows that the map leaves where they are, default none.
+    live: (low, high), the lines i of the plane that hold anything. still: (rows,) rows that the map leaves where they are.
+    within, lines: where the plane falls into two parts that the map does not mix, around b = 0 and beyond (trapped particles and
+    those on their way out): which part the points belong to (rows, points), and how many cells on either side of b = 0 the inner
+    one has on each line (n_a,). Points beside the border count to the nearest cell of their own part, whose volume is what
+    its points have: nothing leaks across. What is lost is lost from the outer part: there, backward and forward loss are
+    mirror images in b, and columns follow them as far as few points can tell.
     """
     from scipy.sparse import csr_matrix
 
@@ -151,72 +156,102 @@ def plane_table(faces_a, faces_b, a0, b0, alive, shares, *, live=None, kept=None
     low, high = (0, na) if live is None else live
     top = na // 2 if symmetric else high                     # rows of the lines low <= i < top
     rows = max(top - low, 0) * nb
-    volume = (np.diff(faces_a)[:, None] * np.diff(faces_b)).ravel()
-    target = np.where(np.repeat((np.arange(na) >= low) & (np.arange(na) < high), nb), volume, 0.0)
-    if kept is not None:
-        target = target * kept
+    full = (np.diff(faces_a)[:, None] * np.diff(faces_b)).ravel()
     if rows == 0:
-        return np.zeros(0, int), np.zeros(0, int), np.zeros(0), target / volume
+        return np.zeros(0, int), np.zeros(0, int), np.zeros(0), np.zeros(n), full
     first_a, table_a = _reconstruction(Frozen(faces_a), low, high)
     first_b, table_b = _reconstruction(Frozen(faces_b), 0, nb)
-    here = volume[low * nb:low * nb + rows]
-    # donors are numbered within the live lines
+    # cells are numbered within the live lines from here on; part p of cell k counts to owner[p * width + k]
     m_low, width = low * nb, (high - low) * nb
-    t, m = np.empty((rows, width)), np.empty((rows, width))
+    part = np.zeros(alive.shape, int) if within is None else (~within).astype(int)
+    owner = _owners(None if within is None else lines[low:high], high - low, nb)
+    each = shares * full[m_low:m_low + rows, None]
+    home = owner[part * width + np.arange(rows)[:, None]]
+    inner = home < rows                                      # an owner beyond the middle has its mirror image here
+    home = np.where(inner, home, width - 1 - home) if symmetric else home
+    volume = np.bincount(home.ravel(), each.ravel(), rows)
+    goal_row = np.bincount(home.ravel(), (each * alive).ravel(), rows)
+    t, m = np.zeros((rows, width)), np.zeros((rows, width))
     block = max(1, 2_000_000 // width)
     spread = (np.arange(_DEGREE + 1)[:, None] * nb + np.arange(_DEGREE + 1)).ravel()
     work = alive if still is None else alive & ~still[:, None]
     for r0 in range(0, rows, block):
         r1 = min(r0 + block, rows)
         ok = work[r0:r1]
-        x, y = a0[r0:r1][ok], b0[r0:r1][ok]
-        content = (shares * here[r0:r1, None])[ok]
-        row = np.nonzero(ok)[0] * width
+        if not ok.any():
+            continue
+        x, y, content, row, of = a0[r0:r1][ok], b0[r0:r1][ok], each[r0:r1][ok], home[r0:r1][ok], width * part[r0:r1][ok]
         i, j = _locate(faces_a, x, low, high), _locate(faces_b, y, 0, nb)
         wa = _weights(table_a, i, (x - 0.5 * (faces_a[i] + faces_a[i + 1])) / (faces_a[i + 1] - faces_a[i])) * content[:, None]
         wb = _weights(table_b, j, (y - 0.5 * (faces_b[j] + faces_b[j + 1])) / (faces_b[j + 1] - faces_b[j]))
-        size = (r1 - r0) * width
-        at = (row + (first_a[i] - low) * nb + first_b[j])[:, None] + spread
+        first, last = int(row.min()), int(row.max()) + 1
+        size = (last - first) * width
+        row = (row - first) * width
         # stencils narrower than 5 hold zeros beyond their end
-        at, value = np.minimum(at, size - 1).ravel(), (wa[:, :, None] * wb[:, None, :]).ravel()
-        t[r0:r1] = np.bincount(at, value, size).reshape(-1, width)
+        donor = np.minimum(((first_a[i] - low) * nb + first_b[j])[:, None] + spread, width - 1)
+        at, value = row[:, None] + owner[of[:, None] + donor], (wa[:, :, None] * wb[:, None, :])
+        t[first:last] += np.bincount(at.ravel(), value.ravel(), size).reshape(-1, width)
         # piecewise constant, smeared by [1 4 1]/6 both ways; what would leave the plane stays
-        at = row[:, None] + _near(i - low, high - low, j, nb)
-        m[r0:r1] = np.bincount(at.ravel(), (content[:, None] * _SMEAR).ravel(), size).reshape(-1, width)
+        at = row[:, None] + owner[of[:, None] + _near(i - low, high - low, j, nb)]
+        m[first:last] += np.bincount(at.ravel(), (content[:, None] * _SMEAR).ravel(), size).reshape(-1, width)
     if still is not None:
         own = np.nonzero(still)[0]
-        t[own, own] = here[own]
-        np.add.at(m, (own[:, None], _near(own // nb, high - low, own % nb, nb)), here[own, None] * _SMEAR)
+        to, amount = home[own, 0], each[own].sum(1)
+        np.add.at(t, (to, to), amount)
+        np.add.at(m, (to[:, None], owner[width * part[own, :1] + _near(own // nb, high - low, own % nb, nb)]),
+                  amount[:, None] * _SMEAR)
     half = width // 2 if symmetric else width
 
     def folded(x):
         return x[:, :half] + x[:, :half - 1:-1] if symmetric else x
 
+    def whole(x):
+        return np.concatenate([x, x[::-1]]) if symmetric else x
+
+    # what leaves a cell in the next dt is what did not arrive at its mirror image in b
+    goal_column = whole(goal_row).reshape(-1, nb)[:, ::-1].ravel()[:half]
+    kept = np.where(volume > 0, goal_column / np.where(volume > 0, volume, 1.0), 1.0)
     mh = folded(m)
-    thin = mh.sum(0) < _THIN * volume[m_low:m_low + half]
+    thin = mh.sum(0) < _THIN * volume
     if thin.any():
         # columns that few points hit (beside an edge of what is lost): first order, so that their correction stays small
-        both = np.concatenate([thin, thin[::-1]]) if symmetric else thin
+        both = whole(thin)
         t[:, both] = m[:, both]
-    goal_row = here * (shares * alive).sum(1)
-    goal_column = target[m_low:m_low + half]
     mh = csr_matrix(mh)
     row_gap, column_gap = goal_row - t.sum(1), goal_column - folded(t).sum(0)
-    if kept is not None:
-        column_gap = _consistent(mh, row_gap, column_gap, here, kept[m_low:m_low + half] < 1)
+    if kept.min() < 1.0 - 1e-12:
+        column_gap = _consistent(mh, row_gap, column_gap, np.where(volume > 0, volume, 1.0), kept < 1.0 - 1e-12)
     alpha, beta = _balance(mh, row_gap, column_gap)
-    if symmetric:
-        beta = np.concatenate([beta, beta[::-1]])
+    beta = whole(beta)
     row, donor = np.nonzero((t != 0) | (m != 0))
     weight = t[row, donor] + m[row, donor] * (alpha[row] + beta[donor])
-    told = np.abs(weight) > 1e-17 * here[row]
+    told = np.abs(weight) > 1e-17 * volume[row]
     row, donor, weight = row[told], donor[told], weight[told]
     held = np.bincount(donor, weight, width)
     if symmetric:
         held = held + held[::-1]
+    volumes = full.copy()
+    volumes[m_low:m_low + width] = whole(volume)
     out = np.zeros(n)
+    some = volumes > 0
     out[m_low:m_low + width] = held
-    return row + m_low, donor + m_low, weight, out / volume
+    return row + m_low, donor + m_low, weight, np.where(some, out / np.where(some, volumes, 1.0), 0.0), volumes
+
+
+def _owners(lines, na, nb):
+    """(2 n,): the cell to which the inner and the outer part of each cell count. lines: see `plane_table`."""
+    cell = np.arange(na * nb)
+    if lines is None:
+        return np.concatenate([cell, cell])
+    i, j = np.divmod(cell, nb)
+    middle, some = nb // 2, np.nonzero(lines > 0)[0]
+    inner = cell
+    if some.size:
+        # the nearest line toward the equator that has inner cells
+        to = np.where(lines[i] > 0, i, np.where(i < na // 2, some.min(), some.max()))
+        inner = to * nb + np.clip(j, middle - lines[to], middle + lines[to] - 1)
+    out = np.where(j < middle, np.minimum(j, middle - lines[i] - 1), np.maximum(j, middle + lines[i]))
+    return np.concatenate([inner, np.where(lines[i] < middle, i * nb + np.clip(out, 0, nb - 1), cell)])
 
 
 def _consistent(m, row_gap, column_gap, content, lossy):
@@ -260,21 +295,24 @@ def damping(widths, low, high, strength=DAMPING):
 def stack_planes(planes, shape, axes, dt, *, lossy, dtype, lines=None, symmetric=True) -> RemapTables:
     """`RemapTables` from the results of `plane_table` for all planes (leading shape `shape`); lines: their `live`, or None."""
     lines = [(0, axes[0].n)] * len(planes) if lines is None else [(int(a), int(b)) for a, b in lines]
-    damps = {line: damping(axes[0].measure, *line) for line in set(lines)}
-    damp_a = np.stack([damps[line] for line in lines]).astype(dtype)
+    damp_a = damp_b = None
+    if not lossy:
+        damps = {line: damping(axes[0].measure, *line) for line in set(lines)}
+        damp_a = np.stack([damps[line] for line in lines]).astype(dtype)
+        damp_b = damping(axes[1].measure, 0, axes[1].n).astype(dtype)
     live = np.array([(np.arange(axes[0].n) >= a) & (np.arange(axes[0].n) < b) for a, b in lines])
     n = axes[0].n * axes[1].n
     rows = n // 2 if symmetric else n
-    row = np.concatenate([r + k * rows for k, (r, *_) in enumerate(planes)])
-    donor = np.concatenate([d + k * n for k, (_, d, *_) in enumerate(planes)])
-    weight = np.concatenate([w for _, _, w, _ in planes]).astype(dtype)
+    row = np.concatenate([one[0] + k * rows for k, one in enumerate(planes)])
+    donor = np.concatenate([one[1] + k * n for k, one in enumerate(planes)])
+    weight = np.concatenate([one[2] for one in planes]).astype(dtype)
     loss = None
     if lossy:
         volume = np.outer(axes[0].measure, axes[1].measure).ravel()
-        loss = np.stack([volume * (1.0 - kept) for *_, kept in planes]).astype(dtype)
+        loss = np.stack([volume * (1.0 - one[3]) for one in planes]).astype(dtype)
     index, weight, order = _blocks(row, donor, weight, len(planes) * rows)
     return RemapTables(index, weight, order.reshape(len(planes), rows), loss, np.asarray(dt, dtype), live, damp_a,
-                       damping(axes[1].measure, 0, axes[1].n).astype(dtype), tuple(shape), symmetric)
+                       damp_b, tuple(shape), symmetric)
 
 
 def _blocks(row, donor, weight, rows):

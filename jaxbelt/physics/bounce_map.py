@@ -185,6 +185,12 @@ def _plane(grid, psi, mu, dt, lines, e_cap, reflect, points):
     """The table of one plane: see `remap_tables.plane_table`."""
     chi, p = grid["chi"].faces, grid["p"].faces
     low, high = (int(x) for x in lines)
+    if not reflect and high > low:
+        # the outermost cells end where the planet is, not at their faces: with a wall that jumps from plane to plane, noise in
+        # psi would take particles past the lowest wall around and lose too many
+        chi = chi.copy()
+        chi[high] = math.sqrt(1.0 - psi) if high < chi.size - 1 else min(chi[-1], math.sqrt(1.0 - psi))
+        chi[low] = -chi[high]
     na, nb = chi.size - 1, p.size - 1
     rows = max(na // 2 - low, 0)
     ga, w = remap_tables.gauss_points(chi, points)
@@ -192,7 +198,7 @@ def _plane(grid, psi, mu, dt, lines, e_cap, reflect, points):
     a = np.broadcast_to(ga[low:na // 2, None, :, None], (rows, nb, points, points)).reshape(rows * nb, -1).copy()
     b = np.broadcast_to(gb[None, :, None, :], (rows, nb, points, points)).reshape(rows * nb, -1).copy()
     alive = np.ones(a.shape, bool)
-    kept = still = None
+    still = within = inner = None
     if rows:
         wall = float(chi[high])
         at = field_lines.from_potential(ga[low:na // 2], psi, outside="extrapolate")
@@ -200,12 +206,18 @@ def _plane(grid, psi, mu, dt, lines, e_cap, reflect, points):
         B, s = (np.broadcast_to(np.asarray(x)[:, None, :, None], everywhere).reshape(a.shape) for x in (at.B, at.s))
         v = B * b
         moving = 0.5 * v**2 + mu * B <= e_cap
-        s, v = s[moving], v[moving]
         s_wall = float(field_lines.from_potential(wall, psi, outside="extrapolate").s)
+        b_wall = float(_strength(s_wall, psi))
         if not reflect:
+            energy = 0.5 * v**2 + mu * B
+            # trapped particles stay trapped: the border is that of the cells nearest to it
+            within = energy <= mu * b_wall
+            centre = np.asarray(field_lines.from_potential(0.5 * (chi[1:] + chi[:-1]), psi, outside="extrapolate").B)
+            fastest = np.sqrt(np.maximum(2.0 * mu * (b_wall - centre), 0.0)) / centre
+            inner = np.searchsorted(grid["p"].centers[nb // 2:], fastest)
             # above e_cap, but on its way to the planet: lost within the step, as those below are (frozen they would pile up)
-            energy = 0.5 * (B * b) ** 2 + mu * B
-            alive[(energy > e_cap) & (energy > mu * float(_strength(s_wall, psi)))] = False
+            alive[(energy > e_cap) & ~within] = False
+        s, v = s[moving], v[moving]
         n = substeps(psi, mu, dt, wall, e_cap)
         out = []
         for k in range(0, s.size, _LANES):
@@ -217,14 +229,11 @@ def _plane(grid, psi, mu, dt, lines, e_cap, reflect, points):
             a[moving], b[moving] = psi**2 * s0 / x0**2, v0 * x0**3 / (psi**3 * np.sqrt(1.0 + 3.0 * s0**2))
             alive[moving] = ok
         still = alive.all(1) & ~moving.any(1)
-    shares = np.outer(w, w).ravel()
-    if not reflect:
-        # a cell's points survive the next dt as those of its mirror image in p survived the last
-        share = np.zeros((na, nb))
-        share[low:na // 2] = (shares * alive).sum(1).reshape(rows, nb)
-        share[na // 2:] = share[na // 2 - 1::-1, ::-1]
-        kept = share[:, ::-1].ravel()
-    return remap_tables.plane_table(chi, p, a, b, alive, shares, live=(low, high), kept=kept, still=still)
+    row, donor, weight, kept, volumes = remap_tables.plane_table(
+        chi, p, a, b, alive, np.outer(w, w).ravel(), live=(low, high), still=still, within=within, lines=inner)
+    # per unit of the grid's own averages
+    volume = np.outer(grid["chi"].measure, grid["p"].measure).ravel()
+    return row, donor, weight * (volume / np.where(volumes > 0, volumes, volume))[donor], kept
 
 
 def tables(grid, dt, *, planet="absorbing", points=6):

@@ -39,13 +39,10 @@ def made(n, m, symmetric=True, sink=False, trailing=0):
     out = []
     for speed in planes.centers:
         a0, b0 = swirl(x, y, -TURN * speed)
-        alive, kept = np.ones(a0.shape, bool), None
-        if sink:
+        alive = np.ones(a0.shape, bool)
+        if sink:                                               # forward and backward are mirror images in b
             alive = (np.abs(a0) < 0.7) & (np.abs(x) < 0.7)
-            a1, _ = swirl(x, y, TURN * speed)
-            kept = (shares * ((np.abs(a1) < 0.7) & (np.abs(x) < 0.7))).sum(1)
-            kept = np.concatenate([kept, kept[::-1]]) if symmetric else kept
-        out.append(rt.plane_table(a.faces, b.faces, a0, b0, alive, shares, kept=kept, symmetric=symmetric))
+        out.append(rt.plane_table(a.faces, b.faces, a0, b0, alive, shares, symmetric=symmetric))
     tables = rt.stack_planes(out, (3,), (a, b), TURN, lossy=sink, dtype=np.float64, symmetric=symmetric)
     return Grid((planes, a, b, *tail)), Remap(axes=("a", "b"), tables=tables)
 
