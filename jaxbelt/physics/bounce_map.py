@@ -217,8 +217,14 @@ def _plane(grid, psi, mu, dt, lines, e_cap, reflect, points):
             inner = np.searchsorted(grid["p"].centers[nb // 2:], fastest)
             # above e_cap, but on its way to the planet: lost within the step, as those below are (frozen they would pile up)
             alive[(energy > e_cap) & ~within] = False
+            # so fast, even at the wall, that it must have met it
+            slowest = np.sqrt(np.maximum(2.0 * (energy - mu * b_wall), 0.0))
+            gone = ~within & (slowest * dt > 2.0 * float(field_lines.surface_length(psi)))
+            alive[gone] = False
+            moving &= ~gone
         s, v = s[moving], v[moving]
-        n = substeps(psi, mu, dt, wall, e_cap)
+        # a table needs no eight digits: half the steps keep H to some 1e-6
+        n = max(2, (substeps(psi, mu, dt, wall, e_cap) + 1) // 2)
         out = []
         for k in range(0, s.size, _LANES):
             part = [np.resize(x[k:k + _LANES], _LANES) for x in (s, v)]
