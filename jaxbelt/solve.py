@@ -124,8 +124,21 @@ class Solution:
 
 
 def plan(problem: Problem, t, dt) -> Schedule:
-    """The schedule of a run of `problem` with outputs at t and steps of at most dt; no step crosses a driver's jump."""
-    return make_plan(t, dt, jump_times(problem.parameters, problem.boundary))
+    """The schedule of a run of `problem` with outputs at t and steps of at most dt; no step crosses a driver's jump.
+
+    Raises ValueError where the problem has tables made for another step.
+    """
+    made = make_plan(t, dt, jump_times(problem.parameters, problem.boundary))
+    given = getattr(problem.tables, "dt", None)
+    if given is not None and not isinstance(given, jax.core.Tracer):
+        given = float(given)
+        steps = np.concatenate([np.ravel(group.dt) for group in made.groups])
+        bad = steps[~(np.abs(steps - given) <= 1e-6 * given)]
+        if bad.size:
+            raise ValueError(f"dt: the tables of this problem are for steps of {given:g}, but this run takes steps of "
+                             f"{bad[0]:g}; make the problem with the dt of the run, and let output times be whole multiples of "
+                             "it apart")
+    return made
 
 
 def _strang(flows):

@@ -8,7 +8,8 @@ from jaxbelt.cases import build, load_case
 from jaxbelt.config import InputError
 
 pytestmark = pytest.mark.plain
-SMALL = ["grid.psi=[0.5, 0.7]", "grid.cells=[8, 16, 6]", "grid.mu=[0.5, 4.0]", "grid.v_max=4.0", 'case.duration="1 R_p/v_th"',
+SMALL = ['numerics.dt="0.5 R_p/v_th"', "grid.psi=[0.5, 0.7]", "grid.cells=[8, 16, 6]", "grid.mu=[0.5, 4.0]", "grid.v_max=4.0",
+         'case.duration="1 R_p/v_th"',
          "output.times=[]"]
 BASE = """
 [case]
@@ -65,6 +66,11 @@ def test_theta_rotation_walls_and_friction():
     sol = jb.solve(case.problem, case.f0, t=case.t, dt=case.dt)
     assert np.all(np.isfinite(sol.f)) and float(np.min(sol.f)) >= 0 and sol.f.shape[-1] == 8
     assert abs(np.ptp(case.f0[0, 3, 4, 8]) / np.mean(case.f0[0, 3, 4, 8]) - 1.0) < 0.1
+
+
+def test_a_step_that_does_not_fit_the_outputs_is_named():
+    with pytest.raises(InputError, match="dt: the tables of this problem are for steps of 0.5, but this run takes steps of 0.4"):
+        load_case("uphill", [s for s in SMALL if "times" not in s] + ['output.every="0.4 R_p/v_th"'])
 
 
 @pytest.mark.parametrize("kw, words", [

@@ -159,6 +159,11 @@ def build(text: str, overrides=(), folder=Path("."), name: str = "case", dry: bo
     frame = Frame(epoch, duration, Path(folder), dt, dry)
     with section("case"):
         built = builder.build(config, frame)
+    if built.problem.tables is not None:                       # made for one step: the output times must fit it
+        from jaxbelt.solve import plan
+
+        with section("numerics / output"):
+            plan(built.problem, t, dt)
     _check_style(output, style, built.problem.grid, duration, f"{duration / 3600:g} h" if kind == "time" else f"{duration:g}")
     notes = (*notes, *_undrawable(pictures if "pictures" in output else (), built.problem.grid))
     notes = (*notes, *built.notes)

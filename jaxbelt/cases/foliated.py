@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxbelt.cases import Built
 from jaxbelt.config import Table, section
+from jaxbelt.equations._foliated_grid import check_mu
 from jaxbelt.grid import Axis
 
 TIME = "crossing"
@@ -17,7 +18,7 @@ TABLES = {
     "grid": ("psi", "L", "cells", "mu", "mu_max", "theta", "v_max", "chi_max"),
     "parameters": ("D_perp", "D_par", "D_theta", "alpha", "gamma", "detailed_balance", "rho", "rotation", "lifetime", "T0", "B0",
                    "R0", "species"),
-    "initial": ("model", "temperature", "density", "psi", "width", "wave", "amplitude"),
+    "initial": ("model", "temperature", "level", "psi", "width", "wave", "amplitude"),
     "boundary": ("inner", "outer", "planet"),
     "numerics": ("bounce", "temperature", "points"),
 }
@@ -70,7 +71,7 @@ def build(config: Table, case) -> Built:
     with section("parameters / boundary / numerics"):
         problem = foliated.problem(grid, runs if axis else runs[0], **options, epoch=case.epoch)
     return Built(problem=problem, f0=np.array(np.broadcast_to(f0, grid.shape)), attrs=attrs,
-                 tables=tables, f_attrs={"units": "n0/v_th^3", "long_name": "distribution P in (l, v_par, theta, psi, mu)"})
+                 tables=tables, f_attrs={"units": "1", "long_name": "distribution P in (l, v_par, theta, psi, mu)"})
 
 
 def _runs(prm: Table):
@@ -140,14 +141,14 @@ def _wall(walls: Table, key: str, start: Table, foliated):
     kind = walls.choice(key, ("absorbing", "reflecting", "maxwellian"), "absorbing")
     if kind != "maxwellian":
         return kind
-    temperature, density = start.number("temperature", 1.0, above=0), start.number("density", 1.0, above=0)
+    temperature, level = start.number("temperature", 1.0, above=0), start.number("level", 1.0, above=0)
     import jax.numpy as jnp
 
     from jaxbelt import field_lines
 
     def outside(t, l, v, theta, psi, mu):   # noqa: E741
         B = field_lines.from_length(l, psi, outside="extrapolate").B
-        return density * jnp.exp(-(0.5 * v**2 + mu * B) / temperature) + 0.0 * theta
+        return level * jnp.exp(-(0.5 * v**2 + mu * B) / temperature) + 0.0 * theta
 
     return outside
 
@@ -159,7 +160,7 @@ def initial(table: Table, grid, foliated):
     from jaxbelt import field_lines
 
     table.choice("model", ("maxwellian",))
-    temperature, density = table.number("temperature", 1.0, above=0), table.number("density", 1.0, above=0)
+    temperature, level = table.number("temperature", 1.0, above=0), table.number("level", 1.0, above=0)
     centre, width = table.number("psi", None, above=0), table.number("width", 0.1, above=0)
     wave, amplitude = table.integer("wave", 1, low=1), table.number("amplitude", 0.0, low=0.0, high=1.0)
     if amplitude and "theta" not in grid.names:
@@ -167,8 +168,9 @@ def initial(table: Table, grid, foliated):
 
     def P(l, v, theta, psi, mu):   # noqa: E741
         B = field_lines.from_length(l, psi, outside="extrapolate").B
-        out = density * jnp.exp(-(0.5 * v**2 + mu * B) / temperature) * (1.0 + amplitude * jnp.cos(wave * theta))
+        out = level * jnp.exp(-(0.5 * v**2 + mu * B) / temperature) * (1.0 + amplitude * jnp.cos(wave * theta))
         return out if centre is None else out * jnp.exp(-0.5 * ((psi - centre) / width) ** 2)
 
     with section("initial"):
+        check_mu(grid, temperature)
         return foliated.initial(grid, P)

@@ -75,6 +75,8 @@ def _mu_axis(mu, mu_max, B_out):
             raise ValueError("mu: no flow acts along it: give Axis.nodes, a list of values, or a number of nodes")
     else:
         values, weights = np.asarray(mu, float), None
+        if values.size == 0 or np.any(np.diff(values) <= 0):
+            raise ValueError(f"mu: needs increasing values, at least one, got {list(mu)}")
     bad = values[~(values > 0)]
     if bad.size:
         raise ValueError(f"mu: a magnetic moment must be positive, got {bad[0]:g}")
@@ -98,11 +100,17 @@ def grid(psi=None, *, L=None, cells=(24, 48, 60), mu=8, theta=None, v_max=5.5, m
     if (psi is None) == (L is None):
         raise ValueError("psi: give either psi=(outermost, innermost) or L=(innermost, outermost)")
     if L is not None:
+        if np.shape(L) != (2,):
+            raise ValueError(f"L: needs two numbers, (innermost, outermost), got {L}")
         near, far = (float(x) for x in L)
         if not 1.0 < near < far < math.inf:
             raise ValueError(f"L: needs (innermost, outermost) with 1 < innermost < outermost, got ({near:g}, {far:g}); "
                              "L = 1 is the planet's surface")
         psi = (1.0 / far, 1.0 / near)
+    if np.shape(psi) != (2,):
+        raise ValueError(f"psi: needs two numbers, (outermost, innermost), got {psi}")
+    if len(cells) != 3:
+        raise ValueError(f"cells: needs three numbers, for (chi, p, psi), got {cells}")
     lo, hi = (float(x) for x in psi)
     if not 0.0 < lo < hi < 1.0:
         raise ValueError(f"psi: needs (outermost, innermost) with 0 < outermost < innermost < 1, got ({lo:g}, {hi:g}); psi = 1/L "
@@ -128,8 +136,8 @@ def grid(psi=None, *, L=None, cells=(24, 48, 60), mu=8, theta=None, v_max=5.5, m
     width = (p[k] - p[k - 1]) * B_out
     if width > 0.6:
         raise ValueError(f"psi: B rises {B_max / B_out:.3g} times from the outer equator (psi = {lo:g}) to the strongest point, "
-                         f"too much for {n_p} cells of p: they are {width:.2g} v_th wide at v_par = v_th in the outer field (0.6 "
-                         "is the limit); take a narrower range of L, or more cells of p")
+                         f"too much for {n_p} cells of p (cells[1]): they are {width:.2g} v_th wide at v_par = v_th in the outer "
+                         "field (0.6 is the limit); take a narrower range of L, or more cells of p")
     axes = [*([nodes] if nodes is not None else []), _mu_axis(mu, mu_max, B_out),
             Axis.cells("psi", lo + (hi - lo) * np.arange(n_psi + 1) / n_psi, unit="B_p R_p^2", long_name="flux function"),
             Axis.cells("chi", chi, unit="B_p R_p", long_name="magnetic scalar potential"),
@@ -204,7 +212,8 @@ def initial(grid, P, *, points: int = 2, cut: float = 0.01):
     """Cell averages of P(l, v, theta, psi, mu) on the grid, 0 inside the planet.
 
     P: a density per dl dv dtheta dpsi dmu (axisymmetric: called with theta = 0.0), for instance
-    `lambda l, v, theta, psi, mu: exp(-v**2/2 - mu*B)` with B = field_lines.from_length(l, psi).B; see also `maxwellian`.
+    `lambda l, v, theta, psi, mu: exp(-v**2/2 - mu*B)` with B = field_lines.from_length(l, psi, outside="extrapolate").B; see
+    also `maxwellian`.
     points: Gauss points a cell along chi and p each. cut: how much of P may lie beyond E_cap, where nothing moves along the
     field (1 for states that fill the box).
 
@@ -239,14 +248,31 @@ def _check_cut(grid, f, cut):
     if share > cut:
         p, low = grid["p"].faces[-1], grid["psi"].faces[0]
         raise ValueError(f"v_max: p_max = {p:.4g} cuts the distribution: {100 * share:.2g} % of it lies beyond the largest "
-                         f"energy that moves on the grid; take a larger v_max (it is {p * low**3:.3g}), or allow it with "
-                         f"cut={min(1.0, 1.1 * share):.2g}")
+                         f"energy that moves on the grid; take a larger v_max in the grid (it is {p * low**3:.3g}), or "
+                         f"allow it with initial(..., cut={min(1.0, 1.1 * share):.2g})")
 
 
-def maxwellian(grid, temperature=1.0, density=1.0, *, points: int = 2):
-    """density * exp(-H/temperature) on the grid (temperature in T0), the start of the paper's figures."""
+def check_mu(grid, temperature) -> None:
+    """Raise ValueError where the largest mu cuts a Maxwellian of this temperature at the outer equator."""
+    if isinstance(temperature, jax.core.Tracer) or np.all(grid["mu"].measure == 1.0):
+        return                                                 # chosen values, no quadrature
+    top, B = float(grid["mu"].centers[-1]), grid["psi"].faces[0] ** 3
+    if math.exp(-top * B / temperature) > 0.02:
+        raise ValueError(f"mu_max: the largest mu, {top:.3g}, cuts a Maxwellian of temperature {temperature:g} at the outer "
+                         f"equator; take mu_max = 7 temperature/B = {7 * temperature / B:.3g} in the grid")
+
+
+def maxwellian(grid, temperature=1.0, level=1.0, *, points: int = 2):
+    """level * exp(-H/temperature) on the grid (temperature in T0), the start of the paper's figures: uniform in space, with
+    n = level temperature^(3/2)/(2 pi)^(1/2) where there is no theta. Raises ValueError where the grid's mu or p cut it.
+    """
+    for name, value in (("temperature", temperature), ("level", level)):
+        if not isinstance(value, jax.core.Tracer) and not value > 0:
+            raise ValueError(f"{name}: must be positive, got {value:g}")
+    check_mu(grid, temperature)
+
     def P(l, v, theta, psi, mu):   # noqa: E741
         B = field_lines.from_length(l, psi, outside="extrapolate").B
-        return density * jnp.exp(-(0.5 * v**2 + mu * B) / temperature) + 0.0 * theta
+        return level * jnp.exp(-(0.5 * v**2 + mu * B) / temperature) + 0.0 * theta
 
     return initial(grid, P, points=points)

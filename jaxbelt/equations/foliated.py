@@ -50,12 +50,12 @@ from jaxbelt.grid import Grid
 from jaxbelt.nodes import Common, join, mapped
 from jaxbelt.physics.foliated_maps import add_coordinates, at, chord, chords, meridian
 from jaxbelt.physics.foliated_moments import averages, equatorial, leaf_entropy, local, number, volumes
-from jaxbelt.physics.foliated_units import Units, units
+from jaxbelt.physics.foliated_units import UNITS, Units, units
 from jaxbelt.solve import make_problem
 
-__all__ = ["Closing", "Coordinates", "Parameters", "Units", "add_coordinates", "at", "averages", "chord", "chords", "coordinates",
-           "energy", "energy_cap", "equatorial", "flows", "geometry", "grid", "initial", "leaf_entropy", "live", "local",
-           "maxwellian", "meridian", "number", "problem", "units", "volumes", "wall"]
+__all__ = ["Closing", "Coordinates", "Parameters", "UNITS", "Units", "add_coordinates", "at", "averages", "chord", "chords",
+           "coordinates", "energy", "energy_cap", "equatorial", "flows", "geometry", "grid", "initial", "leaf_entropy", "live",
+           "local", "maxwellian", "meridian", "number", "problem", "units", "volumes", "wall"]
 
 _WALLS = {"absorbing": 0.0, "reflecting": None}
 
@@ -200,6 +200,12 @@ def _wall_density(grid, value, row):
 
 def _check(grid, prm):
     """Concrete parameters, at t = 0 where they are functions of time."""
+    for name in ("alpha", "rho", "D_perp", "D_par", "D_theta"):
+        value = getattr(prm, name)
+        if isinstance(value, str) or (value is None and name in ("alpha", "rho")):
+            raise ValueError(f"{name}: needs a number, got {value!r}")
+    if prm.detailed_balance and prm.gamma is None:
+        raise ValueError("detailed_balance: needs a friction gamma")
     with jax.ensure_compile_time_eval():
         alpha = np.asarray(evaluate(prm.alpha, 0.0))
         if not np.all((alpha >= 0) & (alpha <= 1)):

@@ -119,7 +119,13 @@ class Remap(Flow):
         if self.positive:
             room = jnp.where(jnp.asarray(tables.live).reshape(planes, na, 1, *(1,) * len(tail)), volume, 0.0)
             start = cells.reshape(planes, na, nb, *tail)
-            content = _monotone(_settle(content, start), room, start, grid[a].measure, grid[b].measure, tables.loss is None)
+            inner = None
+            if tables.inner is not None:
+                beside = np.abs(np.arange(nb) - 0.5 * (nb - 1))    # cells from b = 0
+                inner = jnp.asarray(tables.inner).reshape(planes, na, 1, *(1,) * len(tail)) > beside.reshape(
+                    (1, 1, nb) + (1,) * len(tail))
+            content = _settle(content, start, inner)
+            content = _monotone(content, room, start, grid[a].measure, grid[b].measure, tables.loss is None)
         return (content / volume).reshape(shape), budget
 
 
@@ -134,23 +140,34 @@ def _measures(grid, a):
     return np.multiply.outer(before.reshape(-1), after)
 
 
-def _settle(content, start):
-    """Nothing negative, in planes that had nothing negative at the start."""
+def _settle(content, start, inner=None):
+    """Nothing negative, in planes that had nothing negative at the start. inner: cells of a part that the map does not mix with
+    the rest; neither part then borrows from the other while it holds anything itself."""
     plane = (1, 2)
 
     def negative(x):
         return any_in_batch(lax.stop_gradient(x) < 0)
 
     def shared(x):
-        """The whole plane pays what its boxes could not, each cell in proportion to what it holds."""
+        """All cells pay what their boxes could not, each in proportion to what it holds."""
         owed, held = jnp.maximum(-x, 0.0), jnp.maximum(x, 0.0)
         part = ratio(jnp.sum(owed, axis=plane, keepdims=True), jnp.sum(held, axis=plane, keepdims=True))
         return held * (1.0 - jnp.minimum(part, 1.0))
 
     def settled(content):
-        filled = _borrow(content, 1)
-        filled = lax.cond(negative(filled), lambda x: shared(_borrow(x, 4)), lambda x: x, filled)
-        return jnp.where(jnp.min(start, axis=plane, keepdims=True) < 0, content, filled)
+        x, out = content, 0.0
+        if inner is not None:
+            out = jnp.where(inner, 0.0, content)               # on its way out: no boxes are needed
+            total = jnp.sum(out, axis=plane, keepdims=True)
+            out = shared(out)
+            x = jnp.where(inner, content, 0.0)
+        x = _borrow(x, 1)
+        x = lax.cond(negative(x), lambda x: shared(_borrow(x, 4)), lambda x: x, x)
+        if inner is not None:
+            # an outer part that owes more than it holds is paid by the inner one
+            debt = jnp.maximum(-total, 0.0)
+            x = x * (1.0 - jnp.minimum(ratio(debt, jnp.sum(x, axis=plane, keepdims=True)), 1.0)) + out
+        return jnp.where(jnp.min(start, axis=plane, keepdims=True) < 0, content, x)
 
     return lax.cond(negative(content), settled, lambda x: x, content)
 

@@ -34,7 +34,8 @@ class RemapTables:
     loss: (planes, n), the content that a cell loses to the outside per unit value, or None. dt: the step they were made for.
     live: (planes, n_a), the lines of each plane that hold anything. damp_a (planes, n_a, n_a), damp_b (n_b, n_b): what a step
     does to the content after the map, along each axis: see `damping`; None in planes that lose content, where it would carry
-    some across the border of what is lost.
+    some across the border of what is lost. inner: (planes, n_a) cells on either side of b = 0 that belong to the inner part of
+    planes in two parts (see `plane_table`), or None.
     """
 
     index: Any
@@ -47,6 +48,7 @@ class RemapTables:
     damp_b: Any
     planes: tuple = dataclasses.field(metadata={"static": True})
     symmetric: bool = dataclasses.field(default=True, metadata={"static": True})
+    inner: Any = None
 
 
 def gauss_points(faces, points: int):
@@ -292,7 +294,7 @@ def damping(widths, low, high, strength=DAMPING):
     return np.eye(widths.size) - strength * np.linalg.matrix_power(k / widths, 3)
 
 
-def stack_planes(planes, shape, axes, dt, *, lossy, dtype, lines=None, symmetric=True) -> RemapTables:
+def stack_planes(planes, shape, axes, dt, *, lossy, dtype, lines=None, symmetric=True, inner=None) -> RemapTables:
     """`RemapTables` from the results of `plane_table` for all planes (leading shape `shape`); lines: their `live`, or None."""
     lines = [(0, axes[0].n)] * len(planes) if lines is None else [(int(a), int(b)) for a, b in lines]
     damp_a = damp_b = None
@@ -312,7 +314,7 @@ def stack_planes(planes, shape, axes, dt, *, lossy, dtype, lines=None, symmetric
         loss = np.stack([volume * (1.0 - one[3]) for one in planes]).astype(dtype)
     index, weight, order = _blocks(row, donor, weight, len(planes) * rows)
     return RemapTables(index, weight, order.reshape(len(planes), rows), loss, np.asarray(dt, dtype), live, damp_a,
-                       damp_b, tuple(shape), symmetric)
+                       damp_b, tuple(shape), symmetric, inner)
 
 
 def _blocks(row, donor, weight, rows):

@@ -239,7 +239,7 @@ def _plane(grid, psi, mu, dt, lines, e_cap, reflect, points):
         chi, p, a, b, alive, np.outer(w, w).ravel(), live=(low, high), still=still, within=within, lines=inner)
     # per unit of the grid's own averages
     volume = np.outer(grid["chi"].measure, grid["p"].measure).ravel()
-    return row, donor, weight * (volume / np.where(volumes > 0, volumes, volume))[donor], kept
+    return row, donor, weight * (volume / np.where(volumes > 0, volumes, volume))[donor], kept, inner
 
 
 def tables(grid, dt, *, planet="absorbing", points=6):
@@ -270,5 +270,8 @@ def tables(grid, dt, *, planet="absorbing", points=6):
     with ThreadPoolExecutor(min(os.cpu_count() or 1, 16)) as pool:
         planes = list(pool.map(one, range(mu.size * psi.size)))
     shape, plane = (mu.size, psi.size), (grid["chi"], grid["p"])
+    inner = None
+    if not reflect:
+        inner = np.stack([np.zeros(grid["chi"].n, np.int32) if x[4] is None else x[4].astype(np.int32) for x in planes])
     return remap_tables.stack_planes(planes, shape, plane, float(dt), lossy=not reflect, dtype=dtype,
-                                     lines=np.tile(lines, (mu.size, 1)))
+                                     lines=np.tile(lines, (mu.size, 1)), inner=inner)
