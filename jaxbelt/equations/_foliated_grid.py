@@ -254,12 +254,12 @@ def _check_cut(grid, f, cut):
 
 def check_mu(grid, temperature) -> None:
     """Raise ValueError where the largest mu cuts a Maxwellian of this temperature at the outer equator."""
-    if isinstance(temperature, jax.core.Tracer) or np.all(grid["mu"].measure == 1.0):
+    if isinstance(temperature, jax.core.Tracer) or grid["mu"].n < 4 or np.all(grid["mu"].measure == 1.0):
         return                                                 # chosen values, no quadrature
-    top, B = float(grid["mu"].centers[-1]), grid["psi"].faces[0] ** 3
+    top, B = float(grid["mu"].measure.sum()), grid["psi"].faces[0] ** 3     # the range that the nodes integrate over
     if math.exp(-top * B / temperature) > 0.02:
-        raise ValueError(f"mu_max: the largest mu, {top:.3g}, cuts a Maxwellian of temperature {temperature:g} at the outer "
-                         f"equator; take mu_max = 7 temperature/B = {7 * temperature / B:.3g} in the grid")
+        raise ValueError(f"mu_max: the range of mu, 0 to {top:.3g}, cuts a Maxwellian of temperature {temperature:g} at the "
+                         f"outer equator; take mu_max = 7 temperature/B = {7 * temperature / B:.3g} in the grid")
 
 
 def maxwellian(grid, temperature=1.0, level=1.0, *, points: int = 2):
