@@ -17,11 +17,8 @@ from jaxbelt.grid import Grid
 __all__ = ["Batched", "Common", "at_node", "join", "mapped", "stack"]
 
 
-@flow
-class Batched(Flow):
-    """A flow at every node of the grid's first axis. inner: the flow of one node, its leaves with a leading dimension."""
-
-    inner: Any
+class _Around(Flow):
+    """What a flow around another one, `inner`, has from it."""
 
     @property
     def steady(self):
@@ -30,6 +27,13 @@ class Batched(Flow):
     @property
     def exact(self):
         return self.inner.exact
+
+
+@flow
+class Batched(_Around):
+    """A flow at every node of the grid's first axis. inner: the flow of one node, its leaves with a leading dimension."""
+
+    inner: Any
 
     def prepare(self, grid, dt):
         """What a step of dt needs at every node: see `Flow`."""
@@ -42,18 +46,10 @@ class Batched(Flow):
 
 
 @flow
-class Common(Flow):
+class Common(_Around):
     """A flow that is the same at every node of the grid's first axis: its leaves are shared, not copied."""
 
     inner: Any
-
-    @property
-    def steady(self):
-        return self.inner.steady
-
-    @property
-    def exact(self):
-        return self.inner.exact
 
     def prepare(self, grid, dt):
         """What a step of dt needs at every node: see `Flow`."""

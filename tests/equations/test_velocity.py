@@ -15,7 +15,7 @@ C = 0.02          # nu_par G
 
 
 def kernel(t, v, c=C, sigma=0.3):
-    """The spreading of exp(-ln(v)^2/2 sigma^2) v^-3 type data: EXACT_CASES 14 for a Gaussian start."""
+    """The spreading of exp(-ln(v)^2/2 sigma^2) v^-3 type data: the exact solution for a Gaussian start."""
     wide = sigma**2 + 2 * c * t
     x = jnp.log(v)
     return sigma / jnp.sqrt(wide) * jnp.exp(-((x + 3 * c * t) ** 2) / (2 * wide))
