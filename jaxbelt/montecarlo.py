@@ -71,6 +71,7 @@ class Walk:
 
     @property
     def N_error(self):
+        """Standard error of N."""
         return jnp.sqrt(jnp.maximum(self.sums["ww"] - self.sums["w"] ** 2 / self.sums["n"], 0.0))
 
     @property
@@ -80,6 +81,7 @@ class Walk:
 
     @property
     def fraction_error(self):
+        """Standard error of the fraction left."""
         return self._share_error("w", "ww", "w0w")
 
     def _share_error(self, one, two, mixed):
@@ -103,6 +105,7 @@ class Walk:
 
     @property
     def T_perp_error(self):
+        """Standard error of T_perp."""
         return self._mean("h")[1]
 
     @property
@@ -112,6 +115,7 @@ class Walk:
 
     @property
     def E_par_error(self):
+        """Standard error of E_par."""
         return self._mean("e")[1]
 
     @property
@@ -121,6 +125,7 @@ class Walk:
 
     @property
     def profile_error(self):
+        """Standard error of the profile."""
         return self._share_error("bin_w", "bin_ww", "bin_w0w") / jnp.diff(self.edges)
 
 
