@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 
 # eager, because these functions share their module's name: a later import of the module must not hide them
+from jaxbelt.fit import Fit, fit
 from jaxbelt.run import resume, run
 from jaxbelt.solve import Problem, Result, Solution, make_problem, solve
 
@@ -22,6 +23,9 @@ _HOME = {
     "Series": "coefficients", "Time": "coefficients", "evaluate": "coefficients", "function": "coefficients",
     "parameters": "coefficients", "static": "coefficients", "is_steady": "coefficients",
     "load": "io", "infer_mixing": "mixing_inference",
+    "Data": "fitting.data", "Free": "fitting.free", "Normal": "fitting.free", "Smooth": "fitting.free",
+    "AlongOrbit": "fitting.operators", "Moments": "fitting.operators", "State": "fitting.operators",
+    "observed": "fitting.operators",
     "observe": "observation", "Orbit": "instrument", "Channel": "instrument", "SinN": "instrument",
 }
 _MODULES = {
@@ -39,7 +43,7 @@ _MODULES = {
     "radial_diffusion": "physics.radial_diffusion",
 }
 
-__all__ = ["__version__", "enable_x64", "Problem", "Result", "Solution", "make_problem", "solve", "run", "resume",
+__all__ = ["__version__", "enable_x64", "Problem", "Result", "Solution", "make_problem", "solve", "run", "resume", "fit", "Fit",
            *_HOME, *_MODULES]
 
 
