@@ -78,7 +78,8 @@ def counted(data: Data, covered=None) -> np.ndarray:
             reasons.append(f"{int(np.sum(finite & ~positive))} zero or negative")
         beyond = int(np.sum(positive & masked & ~seen))
         reasons += [f"{int(np.sum(positive & ~masked))} masked", f"{beyond} not covered by the run"]
-        raise ValueError(f"data: none of the {values.size} values is left: " + ", ".join(r for r in reasons if not r.startswith("0 ")))
+        said = ", ".join(r for r in reasons if not r.startswith("0 "))
+        raise ValueError(f"data: none of the {values.size} values is left: {said}")
     return out
 
 

@@ -156,25 +156,29 @@ def _tr_bdf2_step(flow, grid, state, f0, t, dt):
 
     y1, m1 = euler(f0, first)
     y2, m2 = euler(y1, second)
-    # not (1 + sqrt 2) y2 - sqrt 2 y1: those weights do not sum to 1 in floating point and lose 2e-16 of the content every step
-    f1 = y2 + SQRT2 * (y2 - y1)
     moved = [a + (1.0 + SQRT2) * b for a, b in zip(m1, m2)]
     fed = jnp.zeros(shape, f0.dtype) if source is None else dt * jnp.sum(line.volume * source, axis=0)
+    # not (1 + sqrt 2) y2 - sqrt 2 y1: those weights do not sum to 1 in floating point and lose 2e-16 of the content every step
+    f1 = y2 + SQRT2 * (y2 - y1)
 
-    def blended(args):
-        f1, moved = args
-        y3, m3 = euler(y2, w1)
-        y4, m4 = euler(y3, w1)
-        safe = (2.0 - SQRT2) * y3 + (SQRT2 - 1.0) * y4
-        theta = blend_factor(f1, safe, f0, 0)
-        passed = [a + b + c + (SQRT2 - 1.0) * d for a, b, c, d in zip(m1, m2, m3, m4)]
-        return theta * f1 + (1.0 - theta) * safe, [theta[0] * a + (1.0 - theta[0]) * b for a, b in zip(moved, passed)]
+    def settled(f1, moved, positive):
+        if walls_closed(w0):
+            f1 = _settled(line, f0, f1, fed - moved[2] + moved[0] + moved[1], positive)
+        return f1, moved
 
-    if flow.positive:
-        negative = any_in_batch(lax.stop_gradient(f1) < 0)
-        f1, moved = lax.cond(negative, blended, lambda args: args, (f1, moved))
-    if walls_closed(w0):
-        f1 = _settled(line, f0, f1, fed - moved[2] + moved[0] + moved[1])
+    def blended(f1, moved):
+        if flow.positive:
+            y3, m3 = euler(y2, w1)
+            y4, m4 = euler(y3, w1)
+            safe = (2.0 - SQRT2) * y3 + (SQRT2 - 1.0) * y4
+            theta = blend_factor(f1, safe, f0, 0)
+            passed = [a + b + c + (SQRT2 - 1.0) * d for a, b, c, d in zip(m1, m2, m3, m4)]
+            f1, moved = theta * f1 + (1.0 - theta) * safe, [theta[0] * a + (1.0 - theta[0]) * b for a, b in zip(moved, passed)]
+        return settled(f1, moved, jnp.min(lax.stop_gradient(f1), axis=0) >= 0)
+
+    # each branch ends with a product of its own: a branch that only hands f1 on has to copy it
+    negative = any_in_batch(lax.stop_gradient(f1) < 0)
+    f1, moved = lax.cond(negative, blended, lambda f1, moved: settled(f1, moved, True), f1, moved)
     return f1, (moved[0], moved[1], fed, moved[2])
 
 
@@ -183,17 +187,14 @@ def walls_closed(walls) -> bool:
     return walls[0] is None and walls[1] is None
 
 
-def _settled(line, f0, f1, gained):
-    """Scale each line by 1 + O(ulp) to the content it must have.
+def _settled(line, f0, f1, gained, positive):
+    """Scale each line by 1 + O(ulp) to the content it must have. positive: which lines have no negative values.
 
     A solve keeps content to a few ulp, but with constant factors it errs the same way every step, and 10,000 steps would
     add that up. Lines with negative values, or with hardly any content left, are not touched.
     """
     before, after = (_line_sum(line.volume, lax.stop_gradient(f)) for f in (f0, f1))
     due = before + lax.stop_gradient(gained)
-    still = lax.stop_gradient(f1)
-    # the smallest of each line is only looked for where anything is negative at all
-    positive = lax.cond(any_in_batch(still < 0), lambda f: jnp.min(f, axis=0) >= 0, lambda f: jnp.ones(f.shape[1:], bool), still)
     good = positive & (after > 0.01 * before) & (due > 0)
     return f1 * jnp.where(good, due / jnp.where(good, after, 1.0), 1.0)
 
