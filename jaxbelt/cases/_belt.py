@@ -13,7 +13,9 @@ __all__ = ["KEYS", "coefficient", "convection", "drivers", "lifetime", "particle
 
 KEYS = ("species", "mu", "K", "energy", "at_L", "b_e", "drift", "kp", "kp_file", "dst", "drivers_file", "fill", "dll", "dlphi",
         "dphiphi", "lifetime", "shadowing", "convection", "source", "waves", "populations")
-_COEFFICIENT = ("model", "d0", "power", "log_amplitude", "reference_L", "outside")
+_COEFFICIENT = ("model", "d0", "power", "log_amplitude", "reference_L", "outside", "L", "log_d", "log_d0", "kp_slope", "kp_reference")
+_FREE_FORM = {"knots": ("L", "log_d", "kp_slope", "kp_reference"),
+              "kp-power": ("log_d0", "kp_slope", "power", "reference_L", "kp_reference")}
 _LIFETIME = ("model", "tau_in", "log_tau_in", "log_tau_out", "width", "plasmapause")
 _SHADOWING = ("model", "l_max", "tau", "width", "shift")
 _CONVECTION = ("model", "e0", "log_amplitude", "shielding", "rotate", "corotation")
@@ -145,14 +147,17 @@ def _model(table: Table, low, drive, mu, species, planet):
     plain = {"ozeke-magnetic": rd.OzekeMagnetic, "ozeke-electric": rd.OzekeElectric, "ali-magnetic": rd.AliMagnetic,
              "ali-electric": rd.AliElectric}
     of_mu = {"brautigam-albert-electric": rd.BrautigamAlbertElectric, "liu-electric": rd.LiuElectric, "lejosne": rd.Lejosne}
-    model = table.choice("model", ("brautigam-albert", "power-law", *plain, *of_mu))
-    amplitude = {"log_amplitude": table.number("log_amplitude", 0.0)}
-    own = {"power-law": ("d0", "power", "reference_L"), "brautigam-albert": ("power", "reference_L")}.get(model, ())
-    ranged = model in plain or model in ("liu-electric", "lejosne")
-    for key in ("d0", "power", "reference_L", "outside"):
-        if key in table and key not in own and not (key == "outside" and ranged):
+    model = table.choice("model", ("brautigam-albert", "power-law", *_FREE_FORM, *plain, *of_mu))
+    own = {"power-law": ("d0", "power", "reference_L"), "brautigam-albert": ("power", "reference_L")} | _FREE_FORM
+    own = (*own.get(model, ()), *(("outside",) if model in plain or model in ("liu-electric", "lejosne") else ()),
+           *(() if model in _FREE_FORM else ("log_amplitude",)))
+    for key in _COEFFICIENT[1:]:
+        if key in table and key not in own:
             raise table.error(key, f"does not belong to {model}")
-    if own:
+    if model in _FREE_FORM:
+        return _free_form(table, model, drive)
+    amplitude = {"log_amplitude": table.number("log_amplitude", 0.0)}
+    if model in ("power-law", "brautigam-albert"):
         amplitude |= {"power": table.number("power", 10.0), "reference_l": table.number("reference_L", 1.0, above=0)}
     if model == "power-law":
         return rd.PowerLaw(d0=table.quantity("d0", "rate", **low), **amplitude)
@@ -165,6 +170,26 @@ def _model(table: Table, low, drive, mu, species, planet):
         amplitude |= {"mu": mu} | ({} if model == "liu-electric" else {"species": species, "planet": planet})
     with section(table.path):
         return ({"brautigam-albert": rd.BrautigamAlbert} | plain | of_mu)[model](kp=kp, **amplitude)
+
+
+def _free_form(table: Table, model: str, drive):
+    """D of free form, for fits; without values of its own it starts as the magnetic law of Brautigam & Albert (2000)."""
+    from jaxbelt.physics.free_form import Knots, KpPower
+
+    at = {"kp_reference": table.number("kp_reference", 3.0, low=0.0, high=9.0)}
+    if model == "kp-power":
+        reference_l = table.number("reference_L", 5.0, above=0)
+        law = KpPower.brautigam_albert(drive.series("kp", table), reference_l, at["kp_reference"])
+        return law.replace(**{key: table.number(key) for key in ("log_d0", "kp_slope", "power") if key in table})
+    L = table.numbers("L", low=0.0)
+    if "log_d" in table:
+        log_d = table.numbers("log_d", size=len(L))
+    else:
+        log_d = [math.log(10.0) * (0.506 * at["kp_reference"] - 9.325) + 10.0 * math.log(x) if x > 0 else 0.0 for x in L]
+    if "kp_slope" in table:
+        at |= {"kp": drive.series("kp", table), "kp_slope": table.number("kp_slope")}
+    with section(table.path):
+        return Knots(L=L, log_d=np.asarray(log_d), **at)
 
 
 def lifetime(prm: Table, own: Table, drive, energy=None):

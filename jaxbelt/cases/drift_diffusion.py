@@ -18,7 +18,8 @@ from jaxbelt.config import Table, section
 TABLES = {
     "grid": ("L", "cells", "spacing", "faces"),
     "parameters": _belt.KEYS,
-    "initial": ("model", "value", "peak", "at_L", "width_in", "width_out", "floor", "L", "f", "unit", "injections"),
+    "initial": ("model", "value", "peak", "at_L", "width_in", "width_out", "floor", "L", "f", "unit", "injections", "knots",
+                "log_values"),
     "boundary": ("inner", "outer"),
 }
 _POPULATION = ("name", "species", "mu", "energy", "at_L", "lifetime", "factor")
@@ -72,9 +73,26 @@ def build(config: Table, case) -> Built:
         f0 = f0 * grid.along(0, [m["factor"] for m in members])
     if not np.all(np.isfinite(f0)) or np.any(f0 < 0):
         raise config.table("initial", TABLES["initial"]).error("model", "gives an f that is negative or not finite")
+    start, f0 = _free_start(config.table("initial", TABLES["initial"]), f0, grid)
     fixed = any(m["mu"] is not None for m in members)
     f_attrs = {"units": initial.unit, "long_name": "phase space density" + (" at fixed mu" if fixed else "")}
-    return Built(problem=problem, f0=f0, f_attrs=f_attrs, drivers=drivers, attrs=attrs, notes=tuple(notes))
+    return Built(problem=problem, f0=f0, f_attrs=f_attrs, drivers=drivers, attrs=attrs, notes=tuple(notes),
+                 start=start)
+
+
+def _free_start(table: Table, f0, grid):
+    """(callable that makes f0 or None, f0): with `knots` f0 exp(profile in L), whose log_values can be free in a fit."""
+    if "knots" not in table:
+        if "log_values" in table:
+            raise table.error("log_values", "needs knots, the L at which they stand")
+        return None, f0
+    from jaxbelt.physics.free_form import InitialProfile
+
+    knots = table.numbers("knots", low=0.0)
+    with section("initial.knots"):
+        start = InitialProfile(L=knots, log_values=np.asarray(table.numbers("log_values", [0.0] * len(knots), size=len(knots))),
+                               base=f0)
+    return start, np.asarray(start(grid))
 
 
 def _long_steps(dt, walls: Table, grid, members, planet) -> list[str]:
