@@ -89,12 +89,10 @@ class Advection(Flow):
         k = grid.index(self.axis)
         volume = jnp.asarray(grid.line_volumes(self.axis), f.dtype)
         before = volume * f
-        # feet hardly ever lie more than a cell from their faces: then the matrices are banded. The branches hand over one long
-        # row: whatever order of axes suits the dense product is none of the banded one's
-        shape = f.shape[:k] + (f.shape[k] + 2,) + f.shape[k + 1:]
+        # feet hardly ever lie more than a cell from their faces: then the matrices are banded
         moved = lax.cond(any_in_batch(state["far"]),
-                         lambda x: contract_lines(departure_matrix(grid[k].faces, state["feet"]), x, k).reshape(-1),
-                         lambda x: _banded(state["band"], x, k).reshape(-1), before).reshape(shape)
+                         lambda x: contract_lines(departure_matrix(grid[k].faces, state["feet"]), x, k),
+                         lambda x: _banded(state["band"], x, k), before)
         due = jnp.sum(before, axis=k, keepdims=True)
         gained = [0.0, 0.0]
         for i, wall in enumerate((self.lower, self.upper)):

@@ -14,7 +14,7 @@ from jax.custom_batching import custom_vmap
 from jaxbelt.coefficients import evaluate
 
 __all__ = ["Flow", "flow", "wall_value", "any_in_batch", "max_in_batch", "add_budgets", "blend_factor", "borrow",
-           "positive_scale", "ratio"]
+           "positive_scale", "ratio", "line_sum", "nonnegative_lines"]
 
 
 class Flow:
@@ -116,6 +116,20 @@ def blend_factor(f, safe, before, axis):
     theta = ratio(jnp.maximum(safe, 0.0), jnp.where(bad, safe - f, 1.0)) * (1 - eps)
     theta = jnp.min(jnp.where(bad, theta, 1.0), axis=axis, keepdims=True)
     return jnp.where(jnp.min(before, axis=axis, keepdims=True) < 0, 1.0, theta)
+
+
+def line_sum(weight, f):
+    """sum_i weight_i f_i over axis 0: as a matrix product where all lines have the same weights; a reduction along the first axis
+    takes ten times longer on a CPU."""
+    if weight.ndim > 1 and any(k > 1 for k in weight.shape[1:]):
+        return jnp.sum(weight * f, axis=0)
+    return jnp.tensordot(weight.reshape(-1).astype(f.dtype), f, 1, precision=lax.Precision.HIGHEST)
+
+
+def nonnegative_lines(f):
+    """Which lines along axis 0 have no negative value; looked for only where anything is negative at all."""
+    f = lax.stop_gradient(f)
+    return lax.cond(any_in_batch(f < 0), lambda f: jnp.min(f, axis=0) >= 0, lambda f: jnp.ones(f.shape[1:], bool), f)
 
 
 def borrow(f, radii=(1, 4)):
