@@ -41,7 +41,7 @@ _MODULES = {
     "guiding_center": "physics.guiding_center", "hiss": "physics.hiss", "invariants": "physics.invariants",
     "losses": "physics.losses",
     "magnetopause": "physics.magnetopause", "mixing": "physics.mixing", "plasmapause": "physics.plasmapause",
-    "radial_diffusion": "physics.radial_diffusion",
+    "radial_diffusion": "physics.radial_diffusion", "free_form": "physics.free_form", "wave_tables": "physics.wave_tables",
 }
 
 __all__ = ["__version__", "enable_x64", "Problem", "Result", "Solution", "make_problem", "solve", "run", "resume", "fit", "Fit",
