@@ -1,7 +1,7 @@
 """The command line: `jaxbelt run storm-2013-03`. Each command is one function with its arguments; see COMMANDS.
 
-Exit status: 0 done, 2 bad usage or input (one line on stderr), 3 the run diverged (its file ends at the last good time),
-130 interrupted (resumable).
+Exit status: 0 done, 2 bad usage or input (one line on stderr), 3 the run diverged (its file ends at the last good time) or
+the fit did not converge (its file holds the best it saw), 130 interrupted (resumable).
 """
 
 from __future__ import annotations
@@ -249,6 +249,44 @@ def steps(case) -> int:
     return int(np.sum(np.ceil(np.diff(edges) / case.dt - 1e-9)))
 
 
+@command("fit", "fit the parameters that [fit] of a case names to its data: the best run with its uncertainties", _CASE,
+         ("--out", {"metavar": "DIR", "default": ".", "help": "folder of the output (made if missing)"}), _SET, _DEVICE, _QUIET,
+         ("--restart", {"action": "store_true", "help": "begin anew instead of going on with an interrupted fit"}),
+         ("--overwrite", {"action": "store_true", "help": "replace another finished run of the same name"}), _NO_PICTURES)
+def _fit(args):
+    from jaxbelt import cases, io
+    from jaxbelt.fitting.command import fit_case, state_of
+
+    prepare(args.device)
+    case = cases.load_case(args.case, args.set)
+    out = Path(args.out) / f"{case.name}.nc"
+    typed = f"jaxbelt fit {args.case}" + "".join(f" --set {s}" for s in args.set)
+    log = _Log(io.log_of(out), [typed, *_described(case)], append=state_of(out).exists() and not args.restart)
+    if not args.quiet:
+        print("\n".join(_described(case)), flush=True)
+    start = time.perf_counter()
+    found, made = fit_case(case, out, restart=args.restart, overwrite=args.overwrite, log=log, quiet=args.quiet,
+                           show=None if args.quiet else lambda line: print(line, flush=True))
+    computed, drawn = time.perf_counter() - start, time.perf_counter()
+    pictures = []
+    if not args.no_pictures:
+        from jaxbelt import plot, plot_fit
+        whole = io.load(out)
+        whole = dataclasses.replace(whole, attrs=whole.attrs | {"problem": found.problem})
+        pictures = [*plot_fit.save(made, out), *plot.save(whole)]
+    drawn = time.perf_counter() - drawn
+    lines = [*str(found).splitlines(), f"file      {out} (the best run, and the fit in its group \"fit\")",
+             *([f"pictures  {' '.join(p.name for p in pictures)}"] if pictures else []), f"log       {io.log_of(out)}",
+             f"time      {computed:.1f} s fitting and running, {drawn:.1f} s drawing"]
+    for line in lines:
+        log(line)
+    if not args.quiet:
+        print("\n".join(lines))
+    if not found.converged:
+        return _fail(DIVERGED, f"{found.message}; {out} holds the best it saw, without standard errors")
+    return DONE
+
+
 @command("check", "read a case and say what a run would do; runs nothing", _CASE, _SET)
 def _check(args):
     from jaxbelt import cases
@@ -257,6 +295,9 @@ def _check(args):
     case = cases.load_case(args.case, args.set, dry=True)
     lines = _described(case)
     lines.insert(-len(case.notes) or len(lines), f"memory    about {memory(case) / 2**20:.0f} MiB")
+    if case.fit is not None:
+        from jaxbelt.cases import _fit
+        lines += _fit.describe(_fit.build(case, dry=True))
     print("\n".join(lines))
 
 

@@ -1,6 +1,7 @@
 """Cases: from a TOML text to a problem, an initial state and times. Shipped ones lie beside this file.
 
-The tables [case], [numerics] and [output] are the same for every equation and read here, [fit] in `_fit.py`. The rest belongs to the equation:
+The tables [case], [numerics] and [output] are the same for every equation and read here, [fit] in `_fit.py`. The rest belongs
+to the equation:
 `jaxbelt/cases/<equation>.py` has TABLES, the keys of its tables, and `build(config, case) -> Built`; where its times are
 no seconds, TIME names the kind of quantity they are (see `config.UNITS`).
 """

@@ -13,7 +13,8 @@ __all__ = ["KEYS", "coefficient", "convection", "drivers", "lifetime", "particle
 
 KEYS = ("species", "mu", "K", "energy", "at_L", "b_e", "drift", "kp", "kp_file", "dst", "drivers_file", "fill", "dll", "dlphi",
         "dphiphi", "lifetime", "shadowing", "convection", "source", "waves", "populations")
-_COEFFICIENT = ("model", "d0", "power", "log_amplitude", "reference_L", "outside", "L", "log_d", "log_d0", "kp_slope", "kp_reference")
+_COEFFICIENT = ("model", "d0", "power", "log_amplitude", "reference_L", "outside", "L", "log_d", "log_d0", "kp_slope",
+                "kp_reference")
 _FREE_FORM = {"knots": ("L", "log_d", "kp_slope", "kp_reference"),
               "kp-power": ("log_d0", "kp_slope", "power", "reference_L", "kp_reference")}
 _LIFETIME = ("model", "tau_in", "log_tau_in", "log_tau_out", "width", "plasmapause")

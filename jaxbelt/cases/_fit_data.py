@@ -21,8 +21,8 @@ _OWN = {
 KEYS = ("name", "kind", *_NOISE, *dict.fromkeys(k for keys in _OWN.values() for k in keys))
 _CHANNEL = ("column", "energy", "pitch_angle", "frame", "power", "unit", "label")
 _COLUMNS = ("time", "L", "mlt", "phi", "y", "b_ratio", "psd")
-_ORBIT_FILE = 'a CSV table with a header line, or a netCDF file, with "time" (UTC, or seconds after case.epoch), "L" (L*), "mlt" ' \
-              'where the run has phi, and "psd" or the columns of the channels'
+_ORBIT_FILE = 'a CSV table with a header line, or a netCDF file, with "time" (UTC, or seconds after case.epoch), "L" (L*), ' \
+              '"mlt" where the run has phi, and "psd" or the columns of the channels'
 
 
 class Missing(InputError):
@@ -148,7 +148,8 @@ def _path(table: Table, case, key: str, holds: str) -> Path:
     for path in ((given,) if given.is_absolute() else (case.frame.folder / given, Path.cwd() / given)):
         if path.is_file():
             return path
-    raise Missing(f'{table.name(key)} = "{given}": there is no such file beside the case or in {Path.cwd()}; it should be {holds}')
+    raise Missing(f'{table.name(key)} = "{given}": there is no such file beside the case or in {Path.cwd()}; it should be '
+                  + holds)
 
 
 class _Columns:
@@ -288,8 +289,9 @@ def _twin(table: Table, case) -> Set:
     if not inside.any():
         raise table.error("apogee", f"the orbit never comes into the grid, L = {L[0]:g} to {L[1]:g}")
     orbit = Orbit(t[inside], r[inside], mlt=mlt[inside])
-    return _along(table, case, orbit, channels, rows, None, None, "mask", truth=_truth(table), seed=table.integer("seed", 0, low=0),
-                  title=f"synthetic, {orbit.n} samples along an orbit of L = {max(perigee, L[0]):.3g} to {min(apogee, L[1]):.3g}")
+    title = f"synthetic, {orbit.n} samples along an orbit of L = {max(perigee, L[0]):.3g} to {min(apogee, L[1]):.3g}"
+    return _along(table, case, orbit, channels, rows, None, None, "mask", title=title, truth=_truth(table),
+                  seed=table.integer("seed", 0, low=0))
 
 
 def _truth(table: Table) -> dict:
@@ -307,7 +309,7 @@ def _truth(table: Table) -> dict:
 
     walk("", truth)
     for name, value in flat.items():
-        if not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in np.atleast_1d(np.asarray(value, object)).ravel()):
+        if any(isinstance(v, bool) or not isinstance(v, (int, float)) for v in (value if isinstance(value, list) else [value])):
             raise table.error("truth", f"{name} must be a number or a list of numbers")
     return {k: np.asarray(v, float) for k, v in flat.items()}
 
@@ -380,6 +382,6 @@ def synthetic(sets: dict, problem, f0, t, dt, dry=False) -> dict:
         rng = np.random.default_rng(one.seed)
         noise = rng.normal(size=z.shape) if data.dof is None else rng.standard_t(data.dof, size=z.shape)
         y = z + np.exp(u) * noise
-        out[name] = dataclasses.replace(one, data=one.data.replace(values=np.where(use, np.exp(y) if data.noise == "log-normal" else y,
-                                                                                   np.nan)))
+        values = np.where(use, np.exp(y) if data.noise == "log-normal" else y, np.nan)
+        out[name] = dataclasses.replace(one, data=one.data.replace(values=values))
     return out
