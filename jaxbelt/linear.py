@@ -15,7 +15,6 @@ Arrays: the line runs along axis 0, all other axes are lines; factors may have l
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Any
 
 import jax
@@ -190,29 +189,7 @@ def _sweeps(forward, forward_last, scale, back, back_last, b):
 @_batch_last
 def _lines(coefficients, b):
     lines = jnp.broadcast_shapes(b.shape[1:], *(a.shape[1:] for a in jax.tree.leaves(coefficients)))
-    b = jnp.broadcast_to(b, b.shape[:1] + lines)
-    # neighbouring axes along which all coefficients are alike become one: short inner loops take twice the time
-    full = [None if a is None else a.reshape(a.shape[:1] + (1,) * (b.ndim - a.ndim) + a.shape[1:]) for a in coefficients]
-    groups = _alike([a.shape[1:] for a in full if a is not None], lines)
-
-    def joined(a):
-        return a.reshape(a.shape[:1] + tuple(math.prod(a.shape[1 + i] for i in axes) for axes in groups))
-
-    return _sweeps(*(None if a is None else joined(a) for a in full), joined(b)).reshape(b.shape)
-
-
-def _alike(shapes, lines):
-    """Groups of neighbouring axes along which every one of `shapes` is either all of `lines` or of length 1."""
-    groups, kinds = [], []
-    for i, n in enumerate(lines):
-        kind = n == 1 or tuple(shape[i] == n for shape in shapes)
-        if groups and (kind is True or kinds[-1] is True or kind == kinds[-1]):
-            groups[-1].append(i)
-            kinds[-1] = kinds[-1] if kind is True else kind
-        else:
-            groups.append([i])
-            kinds.append(kind)
-    return groups
+    return _sweeps(*coefficients, jnp.broadcast_to(b, b.shape[:1] + lines))
 
 
 def _shift(a, k):

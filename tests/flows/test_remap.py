@@ -11,6 +11,7 @@ from compiling import plain_jit
 from jaxbelt.coefficients import Time
 from jaxbelt.flows import Remap
 from jaxbelt.flows import remap_tables as rt
+from jaxbelt.flows.remap import _borrow, _borrow_where_needed
 from jaxbelt.grid import Axis, Grid
 
 TURN = 0.8
@@ -159,3 +160,16 @@ def test_derivatives_forward_reverse_and_in_batches():
         np.testing.assert_allclose(one, step(grid, flow, x)[0], rtol=1e-12, atol=1e-15)
     gradients = plain_jit(jax.vmap(jax.grad(loss)))(batch)
     np.testing.assert_allclose(gradients[0], back, rtol=1e-10, atol=1e-12)
+
+
+def test_planes_below_zero_are_settled_alone_as_among_all():
+    """Few planes in need, many and none: the same result but for the order of sums; what is whole is untouched."""
+    x = np.random.default_rng(2).random((12, 6, 8))
+    for needy in ([], [3], list(range(10))):
+        content = x.copy()
+        content[needy, 2, 3] = -0.4
+        expected = _borrow(jnp.asarray(content), 1)
+        got = np.asarray(_borrow_where_needed(jnp.asarray(content), 1, 0.4))
+        np.testing.assert_allclose(got, expected, rtol=1e-14, atol=1e-15)
+        whole = np.setdiff1d(np.arange(12), needy)
+        np.testing.assert_array_equal(got[whole], content[whole])
