@@ -37,9 +37,10 @@ class Fit:
     parameters, problem, initial (array), data: with the fitted values. values {path: x}; sigma {path: standard error of x, by
     the derivative of the transform}; theta, sigma_theta (n,), labels: the transformed entries one by one, covariance and
     correlation (n, n) of theta; undetermined: tuple of `Direction`, the combinations that the data alone do not know.
-    converged, message; history: one dict an iteration; chi2 of the data, dof = values - parameters that the data determine (the
-    trace of F (F + prior)^-1), reduced_chi2. predictions, residuals {name: array}: what the
-    model says of each value (NaN where it did not count), and (data - model)/sigma. Where no minimum was reached sigma is NaN.
+    converged, message; history: one dict an iteration; chi2: sum of the squared residuals, each with its weight where the noise
+    is Student's t; dof = values - parameters that the data determine (the trace of F (F + prior)^-1), reduced_chi2. predictions,
+    residuals {name: array}: what the model says of each value (NaN where it did not count), and (data - model)/sigma. Where no
+    minimum was reached sigma is NaN.
     """
 
     parameters: Any
@@ -101,10 +102,10 @@ class Fit:
         or where the model lies. NaN where a value did not count. Gaussian also for Student's t, whose tails are wider."""
         import jax
 
-        from jaxbelt.fitting.model import predictions, slopes
+        from jaxbelt.fitting.model import compiled_predictions, compiled_slopes
 
-        z, u, _, _ = (jax.tree.map(np.asarray, x) for x in jax.jit(predictions)(self.setting, self.theta))
-        moved = jax.jit(slopes)(self.setting, self.theta)
+        z, u, _, _ = (jax.tree.map(np.asarray, x) for x in compiled_predictions(self.setting, self.theta))
+        moved = compiled_slopes(self.setting, self.theta)
         out = {}
         for name, data in self.data.items():
             error = _spread(np.moveaxis(np.asarray(moved[name]), 0, -1), self.covariance)
@@ -158,55 +159,52 @@ def fit(problem: Problem, f0, data, free, *, method: str = "gauss-newton", t=Non
     Raises ValueError, one line, for unknown names, data outside the grid or the time span, nothing left after masking, priors of
     zero width, sigma <= 0, a start from which the run fails.
     """
-    import jax
     import jax.numpy as jnp
 
     from jaxbelt.fitting import methods
-    from jaxbelt.fitting.model import Setting, derivatives, predictions, start_state
+    from jaxbelt.fitting.model import compiled_predictions, start_state
     from jaxbelt.fitting.posterior import posterior
-    from jaxbelt.grid import Frozen
-    from jaxbelt.solve import Result, check_times
+    from jaxbelt.solve import Result
 
     if method not in methods.METHODS:
         raise ValueError(f"method: {method!r} is unknown{suggest(method, methods.METHODS)}")
-    if not isinstance(problem, Problem):
-        raise ValueError(f"problem: needs what an equation's problem() returns, got {type(problem).__name__}")
-    data = _named(data)
-    tree = {"parameters": problem.parameters, "boundary": problem.boundary, "initial": _initial(f0, problem.grid),
-            "data": {k: _floats(d) for k, d in data.items()}}
-    axis = problem.grid.axes[0]
-    known = unknowns(tree, free, axis.n if axis.is_nodes else 0)
-    t, dt = _times(data, t, dt)
-    check_times(t, dt)
-    use = {name: counted(d, _covered(name, d, problem, t)) for name, d in data.items()}
-    setting = Setting(problem=problem, tree=tree, use={k: jnp.asarray(v) for k, v in use.items()},
-                      matrix=jnp.asarray(known.matrix), target=jnp.asarray(known.target), key=known.key,
-                      of_data=tuple(known.of_data().tolist()), t=Frozen(t), dt=float(dt), chunk=int(chunk))
+    setting, known = prepare(problem, f0, data, free, t=t, dt=dt, chunk=chunk)
+    tree, data, use = setting.tree, setting.tree["data"], {k: np.asarray(v) for k, v in setting.use.items()}
     begin = _begin(known, starts, seed, spread, theta)
     if most is not None:
         options["most"] = most
     run = methods.METHODS[method]
-    many = [begin] if method == "gauss-newton" else list(begin)
-    found = [run(setting, one if len(begin) > 1 or method != "gauss-newton" else one[0], tolerance=tolerance, report=report,
-                 **options) for one in many]
-    best = min(found, key=lambda o: o.loss)
+    if method == "gauss-newton":
+        best = run(setting, begin, tolerance=tolerance, report=report, **options)
+    else:
+        options.setdefault("scale", known.scale)
+        found = []
+        for k, one in enumerate(begin):
+            try:
+                found.append(run(setting, one, tolerance=tolerance, report=report, **options))
+            except methods.NoStart:
+                if k == 0:                                     # a draw may fail, the start itself should not
+                    raise
+        best = min(found, key=lambda o: o.loss)
 
-    last = {k: np.asarray(v) for k, v in jax.jit(derivatives)(setting, jnp.asarray(best.theta)).items()}
+    at = jnp.asarray(best.theta, float)
+    last = best.last or {k: np.asarray(v) for k, v in methods.compiled_derivatives(setting, at).items()}
     after = posterior(last["fisher"], last["prior"], known.labels, known.scale)
+    # methods of first order know no curvature: the Fisher matrix says whether where they stopped is near enough
     left = methods.decrement(last["gradient"], last["fisher"] + last["prior"])
-    done = best.done and bool(left < _CLOSE) or bool(left < tolerance)
-    reason = best.reason
-    if best.done and not done:
-        reason = f"stopped {np.sqrt(2 * left):.2g} sigma from the minimum of the local parabola"
+    done = left < _CLOSE if method != "gauss-newton" else best.done
+    reason = "converged" if done else best.reason
+    if method != "gauss-newton":
+        reason += f", {np.sqrt(2 * left):.2g} sigma from the minimum of the local parabola"
     code = int(np.max(last["code"]))
     if code:
         done, reason = False, Result(code).message
-    message = f"{method}, {len(best.history) - 1} iterations: {'converged' if done else reason}"
-    told, _, residual, f = jax.jit(predictions)(setting, jnp.asarray(best.theta))
-    tree = put(known.key, tree, jnp.asarray(best.theta))
+    message = f"{method}, {len(best.history) - 1} iterations: {reason}"
+    told, _, residual, f = compiled_predictions(setting, at)
+    tree = put(known.key, tree, at)
     sigma_theta = after.sigma if done else np.full(known.size, np.nan)
     nowhere = np.full_like(after.covariance, np.nan)
-    values = {k: np.asarray(v) for k, v in known.values(jnp.asarray(best.theta)).items()}
+    values = {k: np.asarray(v) for k, v in known.values(at).items()}
     if not done:
         warnings.warn(f"fit: {message}; no standard errors", stacklevel=2)
     shown = {k: np.where(use[k], np.exp(np.asarray(z)) if data[k].noise == "log-normal" else np.asarray(z), np.nan)
@@ -219,7 +217,33 @@ def fit(problem: Problem, f0, data, free, *, method: str = "gauss-newton", t=Non
                spectrum=after.spectrum, undetermined=after.undetermined, converged=done, message=message, method=method,
                history=best.history, loss=best.loss, chi2=float(last["chi2"]), dof=count - _effective(last),
                predictions=shown, residuals={k: np.where(use[k], np.asarray(r), np.nan) for k, r in residual.items()},
-               f=np.asarray(f), t=t, setting=setting, unknowns=known)
+               f=np.asarray(f), t=setting.t.array, setting=setting, unknowns=known)
+
+
+def prepare(problem: Problem, f0, data, free, *, t=None, dt=None, chunk: int = 16):
+    """(`model.Setting`, `Unknowns`) of a fit, all checked: what the loss and its derivatives are functions of. See `fit`."""
+    import jax.numpy as jnp
+
+    from jaxbelt.fitting.model import Setting, check_shapes
+    from jaxbelt.grid import Frozen
+    from jaxbelt.solve import check_times, plan
+
+    if not isinstance(problem, Problem):
+        raise ValueError(f"problem: needs what an equation's problem() returns, got {type(problem).__name__}")
+    data = _named(data)
+    tree = {"parameters": problem.parameters, "boundary": problem.boundary, "initial": _initial(f0, problem.grid),
+            "data": {k: _floats(d) for k, d in data.items()}}
+    axis = problem.grid.axes[0]
+    known = unknowns(tree, free, axis.n if axis.is_nodes else 0)
+    t, dt = _times(data, t, dt)
+    t, dt = check_times(t, dt), float(dt)
+    plan(problem, t, dt)                                       # while its tables are concrete
+    use = {name: counted(d, _covered(name, d, problem, t), name) for name, d in data.items()}
+    setting = Setting(problem=problem, tree=tree, use={k: jnp.asarray(v) for k, v in use.items()},
+                      matrix=jnp.asarray(known.matrix), target=jnp.asarray(known.target), key=known.key,
+                      of_data=tuple(known.of_data().tolist()), t=Frozen(t), dt=dt, chunk=int(chunk))
+    check_shapes(setting)
+    return setting, known
 
 
 def _named(data) -> dict:
@@ -238,11 +262,13 @@ def _floats(data: Data) -> Data:
     """Values and errors as arrays of the run's precision; what is missing becomes 1, it does not count."""
     import jax.numpy as jnp
 
-    values = np.asarray(data.values, float)
-    changes = {"values": jnp.asarray(np.where(np.isfinite(values) & ((values > 0) | (data.noise == "normal")), values, 1.0))}
-    for name in ("sigma", "log_calibration", "background", "log_sigma"):
-        changes[name] = jnp.asarray(np.asarray(getattr(data, name), float))
-    return data.replace(mask=None, **changes)
+    given = {name: np.asarray(getattr(data, name), float)
+             for name in ("values", "sigma", "log_calibration", "background", "log_sigma")}
+    data.replace(**given)                                      # checks what were lists
+    values, sigma = given["values"], given["sigma"]
+    given["values"] = np.where(np.isfinite(values) & ((values > 0) | (data.noise == "normal")), values, 1.0)
+    given["sigma"] = np.where(np.isfinite(sigma) & (sigma > 0), sigma, 1.0)
+    return data.replace(mask=None, **{name: jnp.asarray(x) for name, x in given.items()})
 
 
 def _initial(f0, grid):
@@ -253,7 +279,8 @@ def _initial(f0, grid):
     from jaxbelt.coefficients import float_leaves
 
     if callable(f0):
-        return float_leaves(f0) if jax.tree.leaves(f0) != [f0] else jnp.asarray(f0(grid))
+        leaves = jax.tree.leaves(f0)
+        return jnp.asarray(f0(grid)) if len(leaves) == 1 and leaves[0] is f0 else float_leaves(f0)
     f0 = jnp.asarray(f0, jnp.result_type(float))
     try:
         jnp.broadcast_to(f0, grid.shape)
@@ -272,6 +299,8 @@ def _covered(name, data, problem, t):
 
 def _times(data, t, dt):
     """Output times and steps: as given, else from the times of the data."""
+    from jaxbelt.solve import check_times
+
     exact = sorted({x for d in data.values() if getattr(d.operator, "exact", False) for x in d.operator.times})
     loose = [x for d in data.values() if not getattr(d.operator, "exact", False) for x in getattr(d.operator, "times", ())]
     if t is None:
@@ -287,8 +316,8 @@ def _times(data, t, dt):
             far = np.abs(even[:, None] - t[None, :]).min(axis=1) > 1e-3 * end / _OUTPUTS
             t = np.sort(np.concatenate([t, even[far]]))
     else:
-        t = np.asarray(t, float)
-        span = t[-1] - t[0] if t.ndim == 1 and t.size else 0.0
+        t = check_times(t, 1.0)
+        span = t[-1] - t[0]
         lost = [x for x in exact if np.abs(t - x).min() > 1e-6 * span]
         if lost:
             raise ValueError(f"t: the data are at t = {lost[0]:g} ({len(lost)} such times), which is not among the output times")

@@ -25,7 +25,8 @@ class Data:
     use it) leaves out.
     noise (static): "log-normal": ln values = ln(model + background) + log_calibration + sigma e^log_sigma noise;
     "normal": values = e^log_calibration (model + background) + sigma e^log_sigma noise.
-    sigma: > 0, in units of ln values, or of values; a number or an array that broadcasts with them. dof (static): None for
+    sigma: > 0, in units of ln values, or of values; a number or an array that broadcasts with them (NaN: the value is left out,
+    and where a value is left out sigma may be anything). dof (static): None for
     Gaussian noise, or the degrees of freedom of Student's t (4 is a good robust choice), whose scale sigma then is.
     log_calibration, background, log_sigma: leaves that can be free, each broadcast with values: give log_calibration an entry a
     channel, shape (channels, 1), for data that are relative.
@@ -57,15 +58,30 @@ class Data:
                 np.broadcast_to(np.asarray(value), shape)
             except ValueError:
                 raise ValueError(f"Data {name}: shape {np.shape(value)} does not broadcast with the values' {shape}") from None
-        sigma = np.asarray(self.sigma)
-        if sigma.dtype != object and not np.all(sigma > 0):
-            raise ValueError(f"Data sigma: must be positive, got {np.ravel(sigma)[~(np.ravel(sigma) > 0)][0]:g}")
+        if isinstance(self.sigma, jax.core.Tracer) or isinstance(self.mask, jax.core.Tracer) or \
+                np.asarray(self.sigma).dtype == object:        # what JAX puts there while it rebuilds
+            return
+        sigma = np.broadcast_to(np.asarray(self.sigma, float), shape)
+        wrong = (sigma <= 0) & _worthy(self)               # the error of a gap may be anything
+        if np.any(wrong):
+            raise ValueError(f"Data sigma: must be positive, got {sigma[wrong][0]:g}")
 
 
-def counted(data: Data, covered=None) -> np.ndarray:
-    """Which values take part in a fit (bool, shape of values): finite, positive where logarithms are taken, not masked, and
-    covered by the run. Raises ValueError where none is left, saying how many were lost to what."""
+def _worthy(data) -> np.ndarray:
+    """Which values are neither missing nor masked (bool, shape of values)."""
     values = np.asarray(data.values, float)
+    good = np.isfinite(values) & ((values > 0) | (data.noise == "normal"))
+    return good if data.mask is None else good & np.broadcast_to(np.asarray(data.mask, bool), values.shape)
+
+
+def counted(data: Data, covered=None, name="") -> np.ndarray:
+    """Which values take part in a fit (bool, shape of values): finite, positive where logarithms are taken, not masked, and
+    covered by the run. Raises ValueError where none is left, saying how many were lost to what, and where the run's predictions
+    have another shape. name: of the data, for the message."""
+    who = f"data {name}" if name else "data"
+    values = np.asarray(data.values, float)
+    if covered is not None and np.shape(covered) != values.shape:
+        raise ValueError(f"{who}: values have shape {values.shape}, but the operator predicts {np.shape(covered)}")
     finite = np.isfinite(values)
     positive = finite & (values > 0) if data.noise == "log-normal" else finite
     masked = np.ones(values.shape, bool) if data.mask is None else np.broadcast_to(np.asarray(data.mask, bool), values.shape)
@@ -77,9 +93,10 @@ def counted(data: Data, covered=None) -> np.ndarray:
         if data.noise == "log-normal":
             reasons.append(f"{int(np.sum(finite & ~positive))} zero or negative")
         beyond = int(np.sum(positive & masked & ~seen))
-        reasons += [f"{int(np.sum(positive & ~masked))} masked", f"{beyond} not covered by the run"]
-        said = ", ".join(r for r in reasons if not r.startswith("0 "))
-        raise ValueError(f"data: none of the {values.size} values is left: {said}")
+        reasons += [f"{int(np.sum(positive & ~masked))} masked", f"{beyond} not covered by the run",
+                    f"{int(np.sum(positive & masked & seen & ~known))} without sigma"]
+        said = ", ".join(r for r in reasons if not r.startswith("0 ")) or "there were none"
+        raise ValueError(f"{who}: none of the {values.size} values is left: {said}")
     return out
 
 

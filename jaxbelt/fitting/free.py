@@ -28,6 +28,8 @@ class Normal:
     def rows(self, start):
         """(matrix, target) of residuals matrix @ theta - target, each of unit variance."""
         mean = np.broadcast_to(start if self.mean is None else np.asarray(self.mean, float), start.shape)
+        if not np.all(np.isfinite(mean)):
+            raise ValueError(f"the mean of a prior must be finite, got {mean[~np.isfinite(mean)][0]}")
         sd = np.broadcast_to(np.asarray(self.sd, float), start.shape)
         return np.diag(1.0 / sd.ravel()), (mean / sd).ravel()
 
@@ -37,7 +39,7 @@ class Smooth:
     """A smoothness prior on a profile: differences of `order` (1 or 2) between neighbours have standard deviation sd > 0.
 
     x: where the values stand, if unevenly (order 2 then asks for straight lines in x, order 1 for steps that grow with the root
-    of their length).
+    of their length). Profiles lie along the last axis of a parameter; each is smooth for itself.
     """
 
     sd: Any = 1.0
@@ -46,15 +48,20 @@ class Smooth:
 
     def rows(self, start):
         """(matrix, target) of residuals matrix @ theta - target, each of unit variance."""
-        n = start.size
+        n = start.shape[-1] if start.ndim else 1
+        if n <= self.order:
+            raise ValueError(f"a Smooth prior of order {self.order} needs at least {self.order + 1} values, got {n}")
         x = np.arange(n, dtype=float) if self.x is None else np.asarray(self.x, float)
-        x = (x - x[0]) * (n - 1) / (x[-1] - x[0]) if n > 1 else x
+        if x.shape != (n,) or not np.all(np.diff(x) > 0):
+            raise ValueError(f"x of a Smooth prior: needs {n} increasing numbers, one a value, got {np.ravel(x)}")
+        x = (x - x[0]) * (n - 1) / (x[-1] - x[0])
         slope = np.diff(np.eye(n), axis=0) / np.diff(x)[:, None]
         if self.order == 1:
             matrix = slope * np.sqrt(np.diff(x))[:, None]
         else:
             matrix = np.diff(slope, axis=0) / np.sqrt(0.5 * (x[2:] - x[:-2]))[:, None]
-        return matrix / float(self.sd), np.zeros(matrix.shape[0])
+        matrix = np.kron(np.eye(start.size // n), matrix / float(self.sd))
+        return matrix, np.zeros(matrix.shape[0])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,8 +72,8 @@ class Free:
     transform: what is fitted is x ("identity"), ln x ("log": x stays positive), or ln((x-a)/(b-x)) ("logit", needs
     bounds=(a, b)). prior: `Normal`, `Smooth`, or a tuple of them, on the transformed value. start: where to begin, by default the
     value that is there. scale: a change of the transformed value that would matter; a direction known worse than that counts as
-    undetermined. Default 1, but |start| where 0 < |start| < 1 and the transform is "identity". per_node: on an axis of nodes
-    (mu), one value a node; else all share one.
+    undetermined. Default 1, but |start| where 0 < |start| < 1 and the transform is "identity", unless the name says that it is a
+    logarithm ("log_..."). per_node: on an axis of nodes (mu), one value a node; else all share one.
     Raises ValueError for unknown words, bounds that do not fit, priors of zero width.
     """
 
@@ -244,18 +251,23 @@ def unknowns(tree, free, nodes: int = 0) -> Unknowns:
         if not np.all(np.isfinite(value)):
             raise ValueError(f"{f.path}: must start from finite numbers, got {np.ravel(value)[~np.isfinite(np.ravel(value))][0]}")
         theta = f.inward(value).ravel()
-        small = (f.transform == "identity") & (np.abs(theta) < 1) & (theta != 0)
+        plain = f.transform == "identity" and not f.path.rsplit(".", 1)[-1].startswith("log_")
+        small = plain & (np.abs(theta) < 1) & (theta != 0)
         index.append(k)
         shapes.append(value.shape)
         shared.append(common)
         start.append(theta)
-        scale.append(np.broadcast_to(np.where(small, np.abs(theta), 1.0) if f.scale is None else f.scale, theta.shape))
+        given = np.where(small, np.abs(theta), 1.0) if f.scale is None else np.asarray(f.scale, float)
+        if not (np.all(np.isfinite(given)) and np.all(given > 0)) or given.shape not in ((), theta.shape, value.shape):
+            raise ValueError(f"{f.path}: scale must be positive, one number or one a value, got {f.scale}")
+        scale.append(np.broadcast_to(given.ravel() if given.ndim else given, theta.shape))
         at = sum(s.size for s in start[:-1])
         for prior in f.prior:
             try:
-                rows.append((at, *prior.rows(theta)))
-            except ValueError:
-                raise ValueError(f"{f.path}: its prior has another shape than the parameter, {value.shape}") from None
+                rows.append((at, *prior.rows(theta.reshape(value.shape))))
+            except ValueError as error:
+                why = f"its prior has another shape than the parameter, {value.shape}" if "broadcast" in str(error) else error
+                raise ValueError(f"{f.path}: {why}") from None
         where = [""] if not value.shape else [str(list(i)) for i in np.ndindex(*value.shape)]
         labels += [f.path + w for w in where]
     size = sum(s.size for s in start)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxbelt.fitting.model import derivatives, value_and_gradient
+from jaxbelt.fitting.posterior import rounding
 
-__all__ = ["METHODS", "Outcome", "adam", "decrement", "gauss_newton", "lbfgs"]
+__all__ = ["METHODS", "NoStart", "Outcome", "adam", "compiled_derivatives", "decrement", "gauss_newton", "lbfgs"]
 
-_derivatives = jax.jit(derivatives)
+# compiled once for all fits of one structure: a setting's arrays are arguments
+compiled_derivatives = jax.jit(derivatives)
 _many_derivatives = jax.jit(jax.vmap(derivatives, in_axes=(None, 0)))
 _value_and_gradient = jax.jit(value_and_gradient)
 
@@ -23,21 +26,27 @@ _WORST = 1e10                  # and where it gives up: no step lowers the loss 
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """Where a method ended. history: one dict an iteration; reason: why it stopped, a sentence."""
+    """Where a method ended. history: one dict an iteration; reason: why it stopped, a sentence; last: `derivatives` there, or
+    None."""
 
     theta: np.ndarray
     loss: float
     done: bool
     reason: str
     history: list
+    last: dict | None = None
 
 
 def decrement(gradient, curvature) -> float:
     """How much lower the minimum of the local parabola lies, 1/2 g H^-1 g, in units of ln likelihood: 1/2 (distance/sigma)^2.
-    Directions without curvature count nothing."""
-    values, vectors = np.linalg.eigh(curvature)
-    along = vectors.T @ gradient
-    some = values > 1e-13 * max(values.max(initial=0.0), 1e-300)
+    Directions without curvature count nothing; inf where something is not finite."""
+    if not (np.all(np.isfinite(curvature)) and np.all(np.isfinite(gradient))):
+        return float("inf")
+    size = np.sqrt(np.maximum(np.diag(curvature), 0.0))
+    size = np.where(size > 0, size, 1.0)
+    values, vectors = np.linalg.eigh(curvature / np.outer(size, size))
+    along = vectors.T @ (gradient / size)
+    some = values > rounding() * max(values.max(initial=0.0), 1e-300)
     return float(0.5 * np.sum(along[some] ** 2 / values[some]))
 
 
@@ -53,13 +62,13 @@ def gauss_newton(setting, start, *, most=30, tolerance=1e-4, report: Callable | 
 
     def evaluate(theta):
         if count == 1:
-            return {k: np.asarray(v)[None] for k, v in _derivatives(setting, theta[0]).items()}
+            return {k: np.asarray(v)[None] for k, v in compiled_derivatives(setting, theta[0]).items()}
         return {k: np.asarray(v) for k, v in _many_derivatives(setting, theta).items()}
 
     now = evaluate(theta)
     first = _sound(now)
     if not first.any():
-        raise ValueError("the run fails (or f is not finite) with the parameters that the fit starts from")
+        raise NoStart
     lam, live, done = np.full(count, damping), first.copy(), np.zeros(count, bool)
     lost = np.zeros(count, bool)
     history = []
@@ -96,7 +105,7 @@ def gauss_newton(setting, start, *, most=30, tolerance=1e-4, report: Callable | 
             done[k] = decrement(now["gradient"][k], now["fisher"][k] + now["prior"][k]) < tolerance
     reason = "converged" if done[best] else \
         "no step lowers the loss any more" if lost[best] else f"not converged after {most} iterations"
-    return Outcome(theta[best], float(now["loss"][best]), bool(done[best]), reason, history)
+    return Outcome(theta[best], float(now["loss"][best]), bool(done[best]), reason, history, {k: v[best] for k, v in now.items()})
 
 
 def _sound(x):
@@ -117,67 +126,92 @@ def _step(gradient, curvature, damping):
     return -np.linalg.solve(h, np.where(some, gradient / size, 0.0)) / size
 
 
-def lbfgs(setting, start, *, most=100, tolerance=1e-4, report: Callable | None = None, memory=10) -> Outcome:
-    """L-BFGS with a line search (optax), by the adjoint: for many parameters. Stops where the loss fell by less than `tolerance`
-    in each of the last three steps."""
+def lbfgs(setting, start, *, most=100, tolerance=1e-4, report: Callable | None = None, scale=1.0, memory=10) -> Outcome:
+    """L-BFGS (optax) with a line search, by the adjoint: for many parameters. scale (n,) or a number: the unit of each entry of
+    theta. It has converged where the minimum of its own parabola is lower by less than `tolerance` twice in a row."""
     import optax
 
-    solver = optax.lbfgs(memory_size=memory)
+    x, scale = _in_units(start, scale)
 
-    def value(theta):
-        return _value_and_gradient(setting, theta)
+    def value(x):
+        v, g, code = _value_and_gradient(setting, jnp.asarray(x * scale))
+        return float(v), np.asarray(g, float) * scale, int(np.max(code))
 
-    def safe(theta):
-        v, g, code = value_and_gradient(setting, theta)
-        bad = (code != 0) | ~jnp.isfinite(v) | ~jnp.all(jnp.isfinite(g))
-        return jnp.where(bad, 1e30, v), jnp.where(bad, 0.0, g)
-
-    fun = _CustomGradient(safe)
-
-    @jax.jit
-    def advance(theta, state, v, g):
-        change, state = solver.update(g, state, theta, value=v, grad=g, value_fn=fun)
-        theta = optax.apply_updates(theta, change)
-        return theta, state, optax.tree.get(state, "value"), optax.tree.get(state, "grad")
-
-    theta = jnp.asarray(np.asarray(start, float))
-    v, g, code = value(theta)
+    v, g, code = value(x)
     _check_start(v, g, code)
-    state = solver.init(theta)
-    history = [_entry(0, v, theta, True)]
+    state = optax.scale_by_lbfgs(memory_size=memory).init(jnp.asarray(x))
+    history, small, runs = [_entry(0, v, x * scale, runs=1)], 0, 1
     if report is not None:
         report(history[-1])
-    small = 0
     for iteration in range(1, most + 1):
-        new, state, v_new, g = advance(theta, state, v, g)
-        small = small + 1 if float(v) - float(v_new) < tolerance else 0
-        theta, v = (new, v_new) if float(v_new) <= float(v) else (theta, v)
-        history.append(_entry(iteration, v, theta, True))
+        d, state = _lbfgs_direction(memory, jnp.asarray(g), state, jnp.asarray(x))
+        d = -np.asarray(d, float)
+        slope = float(g @ d)
+        if not slope < 0:                                      # rounding: begin again along the gradient
+            state = optax.scale_by_lbfgs(memory_size=memory).init(jnp.asarray(x))
+            d = -g / max(np.linalg.norm(g), 1e-300)
+            slope = float(g @ d)
+        small = small + 1 if -0.5 * slope < tolerance else 0
+        if small >= 2 or slope == 0:
+            return Outcome(x * scale, v, True, "converged", history)
+        found, tried = _line_search(value, x, v, slope, d)
+        runs += tried
+        if found is None:
+            return Outcome(x * scale, v, False, "no step lowers the loss any more", history)
+        x, v, g = found
+        history.append(_entry(iteration, v, x * scale, runs=runs))
         if report is not None:
             report(history[-1])
-        if small >= 3:
-            return Outcome(np.asarray(theta), float(v), True, "converged", history)
-    return Outcome(np.asarray(theta), float(v), False, f"not converged after {most} iterations", history)
+    return Outcome(x * scale, v, False, f"not converged after {most} iterations", history)
 
 
-def adam(setting, start, *, most=500, tolerance=1e-4, report: Callable | None = None, rate=0.05) -> Outcome:
-    """Adam (optax), by the adjoint: slow and hard to derail. rate: of the first steps, in units of theta; it falls to nothing
-    along a cosine over `most` steps. Stops early where the best loss of the last 20 steps is lower than that of the 20 before
-    by less than `tolerance`. Returns the best theta it saw."""
+@partial(jax.jit, static_argnums=0)
+def _lbfgs_direction(memory, g, state, x):
+    """(H^-1 g, new memory) of the secants of the last steps."""
+    import optax
+
+    return optax.scale_by_lbfgs(memory_size=memory).update(g, state, x)
+
+
+def _line_search(value, x, v, slope, d, most=25):
+    """((x, value, gradient) at a step along d that lowers v enough and turns the slope, or None; number of runs). Between a step
+    too short and one too long it follows parabolas."""
+    low, high, step, best = 0.0, None, 1.0, None
+    v_low, s_low = v, slope
+    for k in range(1, most + 1):
+        there = x + step * d
+        v_new, g_new, code = value(there)
+        sound = code == 0 and np.isfinite(v_new) and np.all(np.isfinite(g_new))
+        if not sound or v_new > v + 1e-4 * step * slope:
+            high, width = step, step - low
+            bend = v_new - v_low - s_low * width if sound else 0.0
+            share = -0.5 * s_low * width / bend if bend > 0 else 0.5
+            step = low + float(np.clip(share, 0.1, 0.5)) * width
+            continue
+        best, s_new = (there, v_new, g_new), float(g_new @ d)
+        if s_new >= 0.9 * slope:
+            return best, k
+        # still falling: where the slope would be 0, if it goes on as since the last point
+        reach = step - s_new * (step - low) / (s_new - s_low) if s_new > s_low else 4.0 * step
+        low, v_low, s_low = step, v_new, s_new
+        step = float(np.clip(reach, 1.5 * step, 4.0 * step)) if high is None else 0.5 * (step + high)
+    return best, most
+
+
+def adam(setting, start, *, most=500, tolerance=1e-4, report: Callable | None = None, scale=1.0, rate=0.05) -> Outcome:
+    """Adam (optax), by the adjoint: slow and hard to derail. scale (n,) or a number: the unit of each entry of theta; rate: of
+    the first steps, in those units; it falls to nothing along a cosine over `most` steps. Stops early where the best loss of the
+    last 20 steps is lower than that of the 20 before by less than `tolerance`. Returns the best theta it saw."""
     import optax
 
     solver = optax.adam(optax.cosine_decay_schedule(rate, most))
-    theta = jnp.asarray(np.asarray(start, float))
-    state = solver.init(theta)
+    x, scale = _in_units(start, scale)
+    x = jnp.asarray(x)
+    state = solver.init(x)
     history, best = [], (np.inf, None)
-
-    @jax.jit
-    def update(theta, state, g):
-        change, state = solver.update(g, state, theta)
-        return optax.apply_updates(theta, change), state
-
     reason, done = f"not converged after {most} iterations", False
     for iteration in range(most + 1):
+        theta = x * scale
         v, g, code = _value_and_gradient(setting, theta)
         if iteration == 0:
             _check_start(v, g, code)
@@ -186,36 +220,38 @@ def adam(setting, start, *, most=500, tolerance=1e-4, report: Callable | None = 
             break
         if float(v) < best[0]:
             best = (float(v), np.asarray(theta))
-        history.append(_entry(iteration, v, theta, True))
+        history.append(_entry(iteration, v, theta))
         if report is not None:
             report(history[-1])
         losses = [h["loss"] for h in history]
         if iteration >= 40 and min(losses[-40:-20]) - min(losses[-20:]) < tolerance:
             reason, done = "converged", True
             break
-        theta, state = update(theta, state, g)
+        change, state = solver.update(g * scale, state)
+        x = x + change
     return Outcome(best[1], best[0], done, reason, history)
 
 
-class _CustomGradient:
-    """A function of theta alone whose gradient comes with its value; what a line search of optax asks for."""
+def _in_units(start, scale):
+    start = np.asarray(start, float)
+    scale = np.broadcast_to(np.asarray(scale, float), start.shape)
+    return start / scale, scale
 
-    def __init__(self, both):
-        self.both = both
-        self.call = jax.custom_vjp(lambda theta: both(theta)[0])
-        self.call.defvjp(both, lambda g, v: (v * g,))
 
-    def __call__(self, theta, **_):
-        return self.call(theta)
+class NoStart(ValueError):
+    """There is no run to begin from."""
+
+    def __init__(self):
+        super().__init__("the run fails (or f is not finite) with the parameters that the fit starts from")
 
 
 def _check_start(value, gradient, code):
     if int(np.max(code)) != 0 or not np.isfinite(value) or not np.all(np.isfinite(gradient)):
-        raise ValueError("the run fails (or f is not finite) with the parameters that the fit starts from")
+        raise NoStart
 
 
-def _entry(iteration, value, theta, accepted):
-    return {"iteration": iteration, "loss": float(value), "theta": np.asarray(theta).copy(), "accepted": accepted}
+def _entry(iteration, value, theta, **more):
+    return {"iteration": iteration, "loss": float(value), "theta": np.asarray(theta).copy(), "accepted": True, **more}
 
 
 METHODS = {"gauss-newton": gauss_newton, "lbfgs": lbfgs, "adam": adam}

@@ -15,7 +15,8 @@ from jaxbelt.fitting.free import put
 from jaxbelt.grid import Frozen
 from jaxbelt.solve import Solution, advance, plan
 
-__all__ = ["Setting", "derivatives", "loss", "predictions", "slopes", "value_and_gradient"]
+__all__ = ["Setting", "check_shapes", "compiled_predictions", "compiled_slopes", "derivatives", "loss", "predictions", "slopes",
+           "value_and_gradient"]
 
 
 @jax.tree_util.register_dataclass
@@ -125,15 +126,20 @@ def _columns(setting, theta):
     return z, u, zs, us, code
 
 
+def _chi2(setting, slope_u):
+    """Sum of r^2, or of r^2 weight(r) for Student's t: what one value adds is 1 on average if the noise is right."""
+    return jnp.sum(jnp.where(jnp.concatenate([jnp.ravel(u) for u in setting.use.values()]), 1.0 - slope_u, 0.0))
+
+
 def derivatives(setting: Setting, theta):
     """Loss, gradient and Fisher matrix at theta: {"loss", "gradient", "fisher" (of the data alone), "prior" (curvature), "chi2",
     "code"}."""
     z, u, zs, us, code = _columns(setting, theta)
-    cost, slope_z, slope_u, curve_z, curve_u, r = _likelihood(setting, z, u)
+    cost, slope_z, slope_u, curve_z, curve_u, _ = _likelihood(setting, z, u)
     prior, prior_slope, prior_curve = _prior(setting, theta)
     fisher = (zs * curve_z) @ zs.T + (us * curve_u) @ us.T
     return {"loss": jnp.sum(cost) + prior, "gradient": zs @ slope_z + us @ slope_u + prior_slope, "fisher": fisher,
-            "prior": prior_curve, "chi2": jnp.sum(r**2), "code": code}
+            "prior": prior_curve, "chi2": _chi2(setting, slope_u), "code": code}
 
 
 def predictions(setting: Setting, theta):
@@ -158,6 +164,19 @@ def slopes(setting: Setting, theta):
         out[name] = zs[:, at:at + use.size].reshape(-1, *use.shape)
         at += use.size
     return out
+
+
+compiled_predictions, compiled_slopes = jax.jit(predictions), jax.jit(slopes)
+
+
+def check_shapes(setting: Setting):
+    """Raise ValueError where an operator's predictions have another shape than the data."""
+    f = jax.ShapeDtypeStruct((setting.t.array.size, *setting.problem.grid.shape), jnp.result_type(float))
+    for name, told in jax.eval_shape(partial(seen, setting), setting.tree, f).items():
+        want = setting.use[name].shape
+        if told.shape != want:
+            raise ValueError(f"data{' ' + name if name else ''}: values have shape {want}, but the operator predicts "
+                             f"{told.shape}")
 
 
 def value_and_gradient(setting: Setting, theta):

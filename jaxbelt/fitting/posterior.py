@@ -6,9 +6,14 @@ import dataclasses
 
 import numpy as np
 
-__all__ = ["Direction", "Posterior", "posterior"]
+__all__ = ["Direction", "Posterior", "posterior", "rounding"]
 
-_ROUND = 1e-12                 # eigenvalues below this share of the largest are rounding
+
+def rounding() -> float:
+    """Eigenvalues below this share of the largest are rounding, in the precision of the run."""
+    import jax.numpy as jnp
+
+    return 4096.0 * float(jnp.finfo(jnp.result_type(float)).eps)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,27 +47,31 @@ def posterior(fisher, prior, labels, scale) -> Posterior:
     """`Posterior` from the Fisher matrix of the data, the curvature of the priors (both (n, n)) and the scales (n,).
 
     A direction is undetermined where the data alone know it worse than one scale: an eigenvalue below 1 of S F S. Sigma has the
-    priors in it. Where the whole curvature has an eigenvalue that is no more than rounding, parameters with a share in it have
-    an infinite sigma.
+    priors in it. Where the whole curvature, in units in which its diagonal is 1, has an eigenvalue that is no more than rounding,
+    parameters with a share in it have an infinite sigma.
     """
+    rounded = rounding()
     n = len(labels)
     scaled = fisher * np.outer(scale, scale)
     if not np.all(np.isfinite(scaled + prior)):
         nan = np.full((n, n), np.nan)
         return Posterior(nan, nan[0], nan, nan[0], (), False)
     values, vectors = np.linalg.eigh(0.5 * (scaled + scaled.T))
-    floor = _ROUND * max(values.max(initial=0.0), 1e-300)
+    floor = rounded * max(values.max(initial=0.0), 1e-300)
     loose = []
     for value, vector in zip(values, vectors.T):
         if value < 1.0:
             vector = vector * np.sign(vector[np.argmax(np.abs(vector))])
             loose.append(Direction(dict(zip(labels, vector.tolist())), float(value**-0.5) if value > floor else float("inf")))
-    whole = scaled + prior * np.outer(scale, scale)
+    whole = fisher + prior
+    size = np.sqrt(np.maximum(np.diag(whole), 0.0))
+    unit = np.where(size > 0, size, 1.0)
+    whole = whole / np.outer(unit, unit)
     values_all, vectors_all = np.linalg.eigh(0.5 * (whole + whole.T))
-    kept = values_all > _ROUND * max(values_all.max(initial=0.0), 1e-300)
+    kept = values_all > rounded * max(values_all.max(initial=0.0), 1e-300)
     inverse = (vectors_all[:, kept] / values_all[kept]) @ vectors_all[:, kept].T
-    open_ = np.sum(vectors_all[:, ~kept] ** 2, axis=1) > 1e-8
-    covariance = inverse * np.outer(scale, scale)
+    open_ = (np.sum(vectors_all[:, ~kept] ** 2, axis=1) > 1e-8) | (size == 0)
+    covariance = inverse / np.outer(unit, unit)
     sigma = np.where(open_, np.inf, np.sqrt(np.maximum(np.diag(covariance), 0.0)))
     unit = np.where(np.isfinite(sigma) & (sigma > 0), sigma, 1.0)
     correlation = covariance / np.outer(unit, unit)

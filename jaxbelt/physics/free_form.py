@@ -28,7 +28,7 @@ def monotone(nodes, values, x):
         w = (2 * h[1:] + h[:-1]) / (3 * (h[1:] + h[:-1]))
         same = a * b > 0
         mean = jnp.where(same, a, 1.0) * jnp.where(same, b, 1.0)
-        below = jnp.where(same, w * jnp.where(same, a, 1.0) + (1 - w) * jnp.where(same, b, 1.0), 1.0)
+        below = jnp.where(same, w * jnp.where(same, b, 1.0) + (1 - w) * jnp.where(same, a, 1.0), 1.0)
         slopes = jnp.concatenate([ends[0], jnp.where(same, mean / below, 0.0), ends[1]])
     else:
         slopes = jnp.concatenate(ends)
@@ -51,6 +51,12 @@ def _nodes(who, L):
     return L
 
 
+def _check_count(who, values, n, what):
+    """Concrete `values` must be (n,), one a `what`."""
+    if isinstance(values, np.ndarray) and values.shape != (n,):
+        raise ValueError(f"{who}: needs {n} values, one a {what}, got shape {values.shape}")
+
+
 @parameters
 class Knots:
     r"""D(L) of free form, 1/day: ln D is a monotone cubic in ln L through the knots, times exp(kp_slope (Kp - kp_reference)).
@@ -68,8 +74,7 @@ class Knots:
 
     def __post_init__(self):
         object.__setattr__(self, "L", _nodes("Knots L", self.L))
-        if np.shape(self.log_d) != (len(self.L),) and isinstance(self.log_d, np.ndarray):
-            raise ValueError(f"Knots log_d: needs {len(self.L)} values, one a knot, got shape {np.shape(self.log_d)}")
+        _check_count("Knots log_d", self.log_d, len(self.L), "knot")
         if self.kp is not None:
             check_kp("Knots kp", self.kp)
 
@@ -124,6 +129,10 @@ class Modulated:
     phi_reference: float = static(0.0)
     normalised: bool = static(True)
 
+    def __post_init__(self):
+        if isinstance(self.cosine, np.ndarray) and self.sine is not None:
+            _check_count("Modulated sine", self.sine, self.cosine.size, "harmonic of cosine")
+
     def _factor(self, phi):
         m = np.arange(1, jnp.size(self.cosine) + 1)
         angle = (jnp.asarray(phi)[..., None] - self.phi_reference) * m
@@ -152,6 +161,7 @@ class InitialProfile:
 
     def __post_init__(self):
         object.__setattr__(self, "L", _nodes("InitialProfile L", self.L))
+        _check_count("InitialProfile log_values", self.log_values, len(self.L), "knot")
 
     def __call__(self, grid):
         k = grid.index("L")
@@ -171,7 +181,13 @@ class WallProfile:
     times: tuple = static()
     log_values: Any
     base: Any = 1.0
-    kind = "linear"
+
+    def __post_init__(self):
+        object.__setattr__(self, "times", tuple(float(t) for t in np.atleast_1d(self.times)))
+        late = np.diff(self.times) <= 0
+        if len(self.times) == 0 or not np.all(np.isfinite(self.times)) or np.any(late):
+            raise ValueError(f"WallProfile times: must increase, at least one, got {list(self.times)}")
+        _check_count("WallProfile log_values", self.log_values, len(self.times), "time")
 
     def __call__(self, t, *coordinates):
         from ..coefficients import Series
