@@ -11,8 +11,8 @@ from jaxbelt.config import Table, section
 
 __all__ = ["KEYS", "coefficient", "convection", "drivers", "lifetime", "particle", "planet_of", "waves"]
 
-KEYS = ("species", "mu", "K", "energy", "at_L", "b_e", "drift", "kp", "kp_file", "dst", "drivers_file", "fill", "dll", "dlphi",
-        "dphiphi", "lifetime", "shadowing", "convection", "source", "waves", "populations")
+KEYS = ("species", "mu", "K", "energy", "at_L", "b_e", "drift", "kp", "kp_start", "kp_file", "dst", "drivers_file", "fill", "dll",
+        "dlphi", "dphiphi", "lifetime", "shadowing", "convection", "source", "waves", "populations")
 _COEFFICIENT = ("model", "d0", "power", "log_amplitude", "reference_L", "outside", "L", "log_d", "log_d0", "kp_slope",
                 "kp_reference")
 _FREE_FORM = {"knots": ("L", "log_d", "kp_slope", "kp_reference"),
@@ -38,7 +38,13 @@ def particle(prm: Table, planet, default="electron"):
 
     species = prm.choice("species", ("electron", "proton"), default)
     mu = None
-    if isinstance(prm.get("mu", None), list):
+    if isinstance(prm.get("mu", None), dict):
+        ends = prm.table("mu", ("from", "to", "count"))
+        low, high, count = ends.quantity("from", "mu", above=0), ends.quantity("to", "mu", above=0), ends.integer("count", low=2)
+        if low >= high:
+            raise ends.error("to", "must be above from")
+        mu = np.geomspace(low, high, count)
+    elif isinstance(prm.get("mu", None), list):
         mu = np.asarray(prm.quantities("mu", "mu"))
         if np.any(mu <= 0) or np.any(np.diff(mu) <= 0):
             raise prm.error("mu", "must be positive and increase")
@@ -61,6 +67,8 @@ class drivers:                                                 # noqa: N801
             raise prm.error("kp_file", "give either kp or kp_file")
         if "kp_file" in prm and case.epoch is None:
             raise prm.error("kp_file", "needs case.epoch, the time to begin at")
+        if "kp_start" in prm and not isinstance(prm.get("kp", None), list):
+            raise prm.error("kp_start", "belongs to a list kp")
         for key in ("kp", "kp_file", "dst"):
             if key in prm:                                     # looked at even where no model asks for it
                 self.series(key.removesuffix("_file"))
@@ -117,11 +125,13 @@ class drivers:                                                 # noqa: N801
         if not isinstance(prm.get(name), list):
             return Series([0.0], [prm.number(name, low=low, high=high)])
         values = prm.numbers(name, low=low, high=high)
-        width = 3600.0 * hours
-        if len(values) * width < duration * (1 - 1e-12):
+        width, start = 3600.0 * hours, prm.quantity("kp_start", "time", 0.0) if name == "kp" else 0.0
+        if start > 0:
+            raise prm.error("kp_start", "must not be after the start of the run")
+        if start + len(values) * width < duration * (1 - 1e-12):
             raise prm.error(name, f"holds {len(values)} values of {hours:g} h, but the run lasts {duration / width:g} times "
-                                  f"{hours:g} h")
-        return Series(width * np.arange(len(values)), values)
+                                  f"{hours:g} h" + (f" and they begin {-start / 3600:g} h before it" if start else ""))
+        return Series(start + width * np.arange(len(values)), values)
 
     def _span(self):
         start = np.datetime64(self.case.epoch, "s")

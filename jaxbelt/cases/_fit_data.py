@@ -17,6 +17,7 @@ _OWN = {
     "orbit": ("file", "columns", "channels", "mu", "K", "species", "outside"),
     "twin": ("truth", "seed", "apogee", "perigee", "period", "mlt", "samples", "channels", "mu", "K", "species"),
     "moments": ("names", "file", "truth", "seed", "times", "columns"),
+    "mageis": ("L", "from", "until"),
 }
 KEYS = ("name", "kind", *_NOISE, *dict.fromkeys(k for keys in _OWN.values() for k in keys))
 _CHANNEL = ("column", "energy", "pitch_angle", "frame", "power", "unit", "label")
@@ -57,7 +58,7 @@ def read(table: Table, case) -> Set:
     for key in table.values:
         if key not in ("name", "kind", *_NOISE, *_OWN[kind]):
             raise table.error(key, f'does not belong to kind = "{kind}"')
-    return {"orbit": _orbit, "twin": _twin, "moments": _moments}[kind](table, case)
+    return {"orbit": _orbit, "twin": _twin, "moments": _moments, "mageis": _mageis}[kind](table, case)
 
 
 # ---- noise
@@ -312,6 +313,32 @@ def _truth(table: Table) -> dict:
         if any(isinstance(v, bool) or not isinstance(v, (int, float)) for v in (value if isinstance(value, list) else [value])):
             raise table.error("truth", f"{name} must be a number or a list of numbers")
     return {k: np.asarray(v, float) for k, v in flat.items()}
+
+
+def _mageis(table: Table, case) -> Set:
+    """The rates of [measured] by pass and L*, as fluxes in its channels."""
+    from jaxbelt.fitting.data import counted
+    from jaxbelt.fitting.operators import AlongOrbit
+    from jaxbelt.instrument import Orbit
+
+    measured = case.measured
+    if measured is None:
+        raise table.error("kind", "needs the table [measured]")
+    if measured.missing:
+        raise Missing(measured.missing)
+    p, (low, high) = measured.passes, table.numbers("L", size=2)
+    first, last = table.quantity("from", "time", 0.0, low=0.0), table.quantity("until", "time", float(case.t[-1]), above=0)
+    walls = case.problem.grid["L"].faces[[0, -1]]
+    inside = (p.lstar > walls[0]) & (p.lstar < walls[1]) & (p.t >= 0) & (p.t <= case.t[-1])
+    use = inside & (p.lstar > low) & (p.lstar < high) & (p.t > first) & (p.t < last)
+    orbit = Orbit(p.t, np.where(inside, p.lstar, np.nan))
+    data = _data(table, AlongOrbit(orbit=orbit, channels=measured.channels, outside="mask"), measured.rate)
+    data = data.replace(mask=use[None], **({} if "background" in table else {"background": measured.background}))
+    with section(table.path):
+        count = int(counted(data, data.operator.covered(case.problem, case.t)).sum())
+    return Set(data=data, title=f"MagEIS, {len(measured.channels)} channels on {np.unique(p.number[use]).size} passes", times=p.t,
+               L=np.where(inside, p.lstar, np.nan), rows=tuple(c.name for c in measured.channels), unit="relative",
+               long_name="flux", count=count)
 
 
 # ---- averages of the foliated equation

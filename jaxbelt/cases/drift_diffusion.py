@@ -11,7 +11,7 @@ import math
 import jax.numpy as jnp
 import numpy as np
 
-from jaxbelt.cases import Built, _belt
+from jaxbelt.cases import Built, _belt, _measured
 from jaxbelt.coefficients import function
 from jaxbelt.config import Table, section
 
@@ -21,6 +21,7 @@ TABLES = {
     "initial": ("model", "value", "peak", "at_L", "width_in", "width_out", "floor", "L", "f", "unit", "injections", "knots",
                 "log_values"),
     "boundary": ("inner", "outer"),
+    "measured": _measured.KEYS,
 }
 _POPULATION = ("name", "species", "mu", "energy", "at_L", "lifetime", "factor")
 _WALL = ("value", "factor", "times", "mlt_peak", "mlt_log_amplitude", "label")
@@ -52,11 +53,18 @@ def build(config: Table, case) -> Built:
         if island and nodes is None:
             attrs["island"] = island
     initial = _Initial(config.table("initial", TABLES["initial"]))
+    mu = [member["mu"] for member in members]
+    measured = _measured.read(config.table("measured", TABLES["measured"]), case) if "measured" in config else None
+    if measured is not None and (angle or any(x is None for x in mu)):
+        raise measured.table.error("kind", "needs parameters.mu and a grid in L alone")
     walls = config.table("boundary", TABLES["boundary"])
     bounds, notes, drivers = {}, [], drive.for_file
     for key, face in (("inner", 0), ("outer", -1)):
         L = float(grid["L"].faces[face])
-        made = [_wall(walls, key, initial, L, angle, member["factor"]) for member in members]
+        if walls.get(key) == "measured":
+            made = [(value, None, None) for value in _source(walls, key, measured).wall(mu, case.duration)]
+        else:
+            made = [_wall(walls, key, initial, L, angle, member["factor"]) for member in members]
         bounds[key] = made[0][0] if nodes is None else [value for value, _, _ in made]
         _, driver, note = made[0]
         if driver is not None:
@@ -68,7 +76,10 @@ def build(config: Table, case) -> Built:
     with section("parameters / boundary"):
         problem = dd.problem(grid, parameters[0] if nodes is None else parameters, **bounds, epoch=case.epoch)
     notes += _long_steps(case.dt, walls, grid, members, planet)
-    f0 = np.broadcast_to(initial(*grid.mesh()[-2 if angle else -1:]), grid.shape).copy()
+    if initial.profile is None:
+        f0 = _source(initial.table, "model", measured).first(grid, mu).reshape(grid.shape)
+    else:
+        f0 = np.broadcast_to(initial(*grid.mesh()[-2 if angle else -1:]), grid.shape).copy()
     if nodes is not None:
         f0 = f0 * grid.along(0, [m["factor"] for m in members])
     if not np.all(np.isfinite(f0)) or np.any(f0 < 0):
@@ -77,7 +88,13 @@ def build(config: Table, case) -> Built:
     fixed = any(m["mu"] is not None for m in members)
     f_attrs = {"units": initial.unit, "long_name": "phase space density" + (" at fixed mu" if fixed else "")}
     return Built(problem=problem, f0=f0, f_attrs=f_attrs, drivers=drivers, attrs=attrs, notes=tuple(notes),
-                 start=start)
+                 start=start, measured=measured)
+
+
+def _source(table: Table, key: str, measured):
+    if measured is None:
+        raise table.error(key, "needs the table [measured]")
+    return measured
 
 
 def _free_start(table: Table, f0, grid):
@@ -191,9 +208,12 @@ class _Initial:
     """The initial f of [initial] as a function of (L) or (L, phi); `profile` is the part that depends on L alone."""
 
     def __init__(self, table: Table):
-        self.unit = table.text("unit", PSD_UNIT)
-        model = table.choice("model", ("uniform", "peak", "table"))
-        if model == "uniform":
+        self.unit, self.table, self.profile = table.text("unit", PSD_UNIT), table, None
+        model = table.choice("model", ("uniform", "peak", "table", "measured"))
+        if model == "measured":
+            if "injections" in table:
+                raise table.error("injections", "do not go with a measured state")
+        elif model == "uniform":
             value = table.number("value", low=0.0)
             self.profile = lambda L: value + 0.0 * L
         elif model == "peak":
@@ -234,7 +254,9 @@ def _wall(walls: Table, key: str, initial: _Initial, L: float, angle: bool, scal
     """(boundary value, driver for the file or None, note or None) of one wall; scale: a population's factor."""
     given = walls.get(key)
     if isinstance(given, str):
-        kind = walls.choice(key, ("no flux", "open", "initial"))
+        kind = walls.choice(key, ("no flux", "open", "initial", "measured"))
+        if kind == "initial" and initial.profile is None:
+            raise walls.error(key, "needs a number where the initial state is measured")
         return scale * float(initial.profile(L)) if kind == "initial" else kind, None, None
     if not isinstance(given, dict):
         return scale * walls.number(key, low=0.0), None, None
@@ -243,6 +265,8 @@ def _wall(walls: Table, key: str, initial: _Initial, L: float, angle: bool, scal
         raise table.error("value", 'give either value, or factor (times the initial f at the wall) with times')
     if "value" in table:
         return scale * table.number("value", low=0.0), None, None
+    if initial.profile is None:
+        raise table.error("factor", "is times an initial f that is written out, not measured")
     times, factor = table.quantities("times", "time"), table.numbers("factor")
     if len(times) != len(factor):
         raise table.error("factor", f"needs one number for each of the {len(times)} times, has {len(factor)}")
