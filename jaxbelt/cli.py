@@ -358,6 +358,13 @@ def _plot(args):
     folder = io.check_writable(args.out or Path(args.file).parent)
     for path in plot.save(run, kinds, folder):
         print(path)
+    if kinds is None:
+        from jaxbelt.fitting.output import fit_in
+        made = fit_in(args.file)
+        if made is not None:
+            from jaxbelt import plot_fit
+            for path in plot_fit.save(made, args.file, folder):
+                print(path)
 
 
 @command("info", "versions, devices and precision", _DEVICE)

@@ -102,7 +102,7 @@ def measured(made, name: str = "data"):
             ax.set_title(row, fontsize=9, loc="left")
         _residuals(below, x, get("residual"))
         if i == 0:
-            ax.legend(fontsize=8, ncols=4, loc="lower right", framealpha=0.85)
+            ax.legend(fontsize=8, ncols=4, loc="lower right", bbox_to_anchor=(1.0, 1.0), frameon=False)
         below.set_ylabel("(data - model)\n/ sigma", fontsize=8)
         ax.tick_params(labelbottom=False)
         if i == len(shown) - 1:
@@ -148,7 +148,7 @@ def _compare(ax, x, get, attrs, log):
     if log:
         ax.set_yscale("log")
         ends = np.concatenate([values, model[use]])
-        ax.set_ylim(0.4 * np.nanmin(ends), 2.5 * np.nanmax(ends))
+        ax.set_ylim(0.5 * np.nanmin(ends), 2.0 * np.nanmax(ends))
     ax.grid(alpha=0.25)
 
 
@@ -170,11 +170,11 @@ def profile(made):
         return None
     import matplotlib
 
-    fig = _figure(made, 6.4 * len(fields), 5.0, _title(made, "fitted profiles"))
-    axes = np.atleast_1d(fig.subplots(1, len(fields)))
+    fig = _figure(made, 6.4 * len(fields), 6.8, _title(made, "fitted profiles"))
+    axes = fig.subplots(2, len(fields), sharex="col", squeeze=False, height_ratios=[2.2, 1.0])
     L = made["L"].values
     spans = [c.values for n, c in made.coords.items() if n.endswith("_L")]
-    for ax, field in zip(axes, fields):
+    for (ax, below), field in zip(axes.T, fields):
         count = made[field].shape[0]
         colors = [_MODEL] if count == 1 else matplotlib.colormaps["viridis"](np.linspace(0.05, 0.8, count))
         for k, color in zip(range(count), colors):
@@ -189,15 +189,30 @@ def profile(made):
             ax.plot(L, get("_start"), color=color, lw=1.0, ls=":", label="start" if k == 0 else None)
             if f"{field}_truth" in made:
                 ax.plot(L, get("_truth"), color=_TRUTH, lw=1.1, ls="--", label="truth" if k == 0 else None)
+                below.plot(L, get("_truth") / get(""), color=_TRUTH, lw=1.1, ls="--")
+            for word, alpha in (("95", 0.18), ("68", 0.35)):
+                below.fill_between(L, get("_low" + word) / get(""), get("_high" + word) / get(""), color=color, alpha=alpha, lw=0)
+        below.axhline(1.0, color=GREY, lw=0.8)
+        below.set(xlabel="L", ylabel="relative to the fit")
+        below.grid(alpha=0.25, lw=0.4)
+        ends = np.concatenate([made[field + w].values / made[field].values for w in ("_low95", "_high95")])
+        if np.nanmax(ends, initial=1.0) > 5 * np.nanmin(ends, initial=1.0):
+            below.set_yscale("log")
         ax.set_yscale("log")
         if spans:                                              # where there were measurements
             low, high = min(np.nanmin(s) for s in spans), max(np.nanmax(s) for s in spans)
             for edge in (low, high):
-                ax.axvline(edge, color=GREY, lw=0.8, ls=(0, (1, 3)))
+                for one in (ax, below):
+                    one.axvline(edge, color=GREY, lw=0.8, ls=(0, (1, 3)))
             ax.annotate("data", (0.5 * (low + high), 1.0), xycoords=("data", "axes fraction"), xytext=(0, -10),
                         textcoords="offset points", ha="center", fontsize=8, color=GREY)
         name = {"D_LL": "$D_{LL}$", "tau": r"lifetime $\tau$"}[field]
-        ax.set(xlabel="L", ylabel=f"{name} [{made[field].attrs['units']}]", xlim=(L[0], L[-1]))
+        low, high = ax.get_ylim()
+        if high < 30 * low:                                    # plain numbers where there is hardly a decade
+            from matplotlib.ticker import LogFormatter
+            for which in (ax.yaxis.set_major_formatter, ax.yaxis.set_minor_formatter):
+                which(LogFormatter(minor_thresholds=(2, 0.8)))
+        ax.set(ylabel=f"{name} [{made[field].attrs['units']}]", xlim=(L[0], L[-1]))
         ax.grid(alpha=0.25, which="both", lw=0.4)
         ax.legend(fontsize=8, title="bands: 68 and 95 %", title_fontsize=8)
     return fig
@@ -308,8 +323,8 @@ def history(made):
     left, right = fig.subplots(1, 2)
     k = np.arange(loss.size)
     above = loss - np.nanmin(loss)
-    floor = max(1e-6, np.nanmin(above[above > 0], initial=1.0) * 0.3)
-    left.semilogy(k, np.maximum(above, floor), "o-", color=_MODEL, ms=4)
+    left.semilogy(k, np.where(above > 0, above, np.nan), "o-", color=_MODEL, ms=4)      # the lowest itself has no logarithm
+    left.set_xlim(-0.5, loss.size - 0.5)
     left.set(xlabel="iteration", ylabel="-ln posterior above its lowest value")
     left.grid(alpha=0.3)
     sigma = made["theta_sigma"].values

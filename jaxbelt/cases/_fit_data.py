@@ -270,8 +270,8 @@ def kepler(t, apogee: float, perigee: float, period: float):
     E = mean + e * np.sin(mean)
     for _ in range(20):
         E = E - (E - e * np.sin(E) - mean) / (1 - e * np.cos(E))
-    true = 2 * np.arctan2(np.sqrt(1 + e) * np.sin(E / 2), np.sqrt(1 - e) * np.cos(E / 2))
-    return a * (1 - e * np.cos(E)), true - np.pi
+    beta = e / (1 + np.sqrt(1 - e**2))
+    return a * (1 - e * np.cos(E)), E + 2 * np.arctan2(beta * np.sin(E), 1 - beta * np.cos(E)) - np.pi
 
 
 def _twin(table: Table, case) -> Set:

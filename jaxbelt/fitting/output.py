@@ -274,13 +274,24 @@ def add_to(path, made) -> None:
 
 def load_fit(path):
     """The Dataset of the fit in a run's file. Raises InputError (a ValueError) where there is no file or no fit in it."""
-    import xarray as xr
-
     from jaxbelt.config import InputError
     from jaxbelt.io import read_header
 
     read_header(path)                                          # its errors name the file
-    try:
-        return xr.load_dataset(path, group="fit", engine="h5netcdf")
-    except OSError:
-        raise InputError(f"{path} holds no fit; jaxbelt fit makes one") from None
+    made = fit_in(path)
+    if made is None:
+        raise InputError(f"{path} holds no fit; jaxbelt fit makes one")
+    return made
+
+
+def fit_in(path):
+    """The Dataset of the fit in a file, or None where there is none."""
+    import h5netcdf
+    import xarray as xr
+
+    if not Path(path).is_file():                               # an unfinished run is a folder of parts
+        return None
+    with h5netcdf.File(path, "r") as file:
+        if "fit" not in file.groups:
+            return None
+    return xr.load_dataset(path, group="fit", engine="h5netcdf")

@@ -1,0 +1,203 @@
+"""The table [fit] of a case: free parameters, data from files and from the case itself, and what can be wrong in it."""
+
+import numpy as np
+import pytest
+
+from jaxbelt import cases
+from jaxbelt.cases import _fit, _fit_data
+from jaxbelt.config import InputError
+from jaxbelt.fitting.free import Normal, Smooth
+
+TOML = """
+[case]
+equation = "drift_diffusion"
+name = "small"
+epoch = "2013-03-16T00:00:00"
+duration = "12 h"
+[grid]
+L = [3.0, 6.0]
+cells = [12]
+[parameters]
+kp = [2.0, 4.0, 5.0, 3.0]
+mu = "800 MeV/G"
+dll = { model = "knots", L = [3.0, 4.0, 6.0], log_d = [-4.0, -2.0, 1.0] }
+lifetime = "5 d"
+[initial]
+model = "uniform"
+value = 1.0
+knots = [3.0, 4.5, 6.0]
+[boundary]
+inner = 0.0
+outer = 1.0
+[numerics]
+dt = "1 h"
+[output]
+every = "3 h"
+[fit]
+free = ["dll.log_d", { name = "lifetime", transform = "log", prior = 0.5, mean = 6.0 }]
+[[fit.data]]
+kind = "twin"
+truth = { "dll.log_d" = [-3.0, -1.5, 1.0], lifetime = 4.0 }
+apogee = 5.8
+perigee = 2.5
+period = "9 h"
+samples = 30
+sigma = 0.1
+"""
+
+
+def made(*words, text=TOML, folder=".", dry=True):
+    return _fit.build(cases.build(text, words, folder, dry=dry), dry)
+
+
+def test_free_form_diffusion_in_a_case():
+    case = cases.build(TOML)
+    dll = case.problem.parameters.dll
+    assert np.log(dll(0.0, np.array([3.0, 4.0, 6.0]))) == pytest.approx([-4.0, -2.0, 1.0])
+    law = cases.build(TOML, ["parameters.dll={model='kp-power', power=8.0}"]).problem.parameters.dll
+    published = cases.build(TOML, ["parameters.dll={model='brautigam-albert'}"]).problem.parameters.dll
+    assert float(law(0.0, 5.0)) == pytest.approx(float(published(0.0, 5.0))) and law.power == 8.0
+    start = cases.build(TOML, ["parameters.dll={model='knots', L=[3.0, 5.0], kp_slope=1.165}"]).problem.parameters.dll
+    assert float(start(0.0, 5.0)) == pytest.approx(float(published(0.0, 5.0)), rel=1e-3)
+    raised = cases.build(TOML, ["initial.log_values=[0.0, 1.0, 0.0]"])
+    assert raised.f0.max() > 2.5
+
+
+def test_what_is_free_and_its_priors():
+    fit = made("fit.free=['dll.log_d', {name='lifetime', transform='log', prior=0.5, mean=6.0}, "
+               "{name='initial.log_values', smooth=0.3, order=1, prior=1.0}, {name='outer', bounds=[0.1, 3.0], scale=0.2}]")
+    plain, lifetime, start, outer = fit.free
+    assert plain.path == "dll.log_d" and not plain.prior
+    assert isinstance(lifetime.prior[0], Normal) and lifetime.prior[0].mean == pytest.approx(np.log(6.0))
+    smooth = next(p for p in start.prior if isinstance(p, Smooth))
+    assert smooth.sd == 0.3 and smooth.order == 1 and smooth.x == pytest.approx(np.log([3.0, 4.5, 6.0]))
+    assert outer.transform == "logit" and outer.bounds == (0.1, 3.0) and outer.scale == 0.2
+    lines = "\n".join(_fit.describe(fit))
+    assert "dll.log_d (3 values)" in lines and "8 parameters" in lines and "30 values" not in lines
+
+
+def test_synthetic_data_are_the_truth_with_noise():
+    quiet = made("fit.data.0.sigma=1e-9", dry=False).data[""]
+    loud, again, other = (made(f"fit.data.0.seed={k}", dry=False).data[""] for k in (0, 0, 1))
+    noise = np.log(loud.values / quiet.values)
+    assert np.std(noise[np.isfinite(noise)]) == pytest.approx(0.1, rel=0.5)
+    np.testing.assert_array_equal(loud.values, again.values)
+    assert not np.array_equal(loud.values, other.values)
+    told = made("parameters.dll.log_d=[-3.0, -1.5, 1.0]", "parameters.lifetime='4 d'", "fit.data.0.truth={lifetime=4.0}",
+                "fit.data.0.sigma=1e-9", dry=False).data[""]
+    assert told.values == pytest.approx(quiet.values, rel=1e-6, nan_ok=True)
+
+
+def test_a_kepler_orbit_sweeps_equal_areas():
+    t = np.linspace(0.0, 9.0, 2001)
+    r, angle = _fit_data.kepler(t, 5.8, 1.1, 9.0)
+    assert r[[0, 1000, 2000]] == pytest.approx([5.8, 1.1, 5.8]) and angle[[0, 1000, 2000]] == pytest.approx([0, np.pi, 2 * np.pi])
+    rate = 0.5 * r**2 * np.gradient(angle, t)
+    assert rate[2:-2] == pytest.approx(np.pi * 3.45**2 * np.sqrt(1 - (4.7 / 6.9) ** 2) / 9.0, rel=1e-3)
+
+
+CSV = """# a comment
+time,lstar,mlt,psd,err
+2013-03-16T01:00:00Z,4.0,3.0,0.5,0.1
+2013-03-16T00:30:00Z,3.5,3.0,0.4,0.2
+2013-03-16T02:00:00Z,5.0,,,0.1
+"""
+ORBIT = "fit.data=[{kind='orbit', file='probe.csv', columns={L='lstar'}, sigma='err'}]"
+
+
+def test_an_orbit_from_a_table(tmp_path):
+    (tmp_path / "probe.csv").write_text(CSV)
+    fit = made(ORBIT, folder=tmp_path)
+    data, one = fit.data[""], fit.sets[""]
+    assert one.times == pytest.approx([1800.0, 3600.0, 7200.0]) and one.L == pytest.approx([3.5, 4.0, 5.0])
+    assert data.values == pytest.approx([0.4, 0.5, np.nan], nan_ok=True) and data.sigma == pytest.approx([0.2, 0.1, 0.1])
+    assert one.count == 2
+    flux = ORBIT.replace("sigma='err'", "sigma=0.2, channels=[{column='psd', pitch_angle=90.0}]")
+    assert made(flux, folder=tmp_path).data[""].values.shape == (1, 3)
+
+
+def test_an_orbit_from_netcdf_is_that_of_the_table(tmp_path):
+    import xarray as xr
+
+    (tmp_path / "probe.csv").write_text(CSV)
+    columns = _fit_data.read_columns(tmp_path / "probe.csv")
+    columns["time"] = columns["time"].astype("datetime64[ns]")
+    xr.Dataset({k: ("n", v) for k, v in columns.items()}).to_netcdf(tmp_path / "probe.nc", engine="h5netcdf")
+    a, b = (made(ORBIT.replace("probe.csv", f"probe.{k}"), folder=tmp_path).sets[""] for k in ("csv", "nc"))
+    assert a.times == pytest.approx(b.times) and a.data.values == pytest.approx(b.data.values, nan_ok=True)
+
+
+def test_moments_of_the_foliated_equation(tmp_path):
+    text = cases.shipped()["uphill"].read_text() + """
+[fit]
+free = ["D_perp"]
+[[fit.data]]
+kind = "moments"
+names = ["T_perp", "number"]
+file = "moments.csv"
+sigma = [0.02, 0.01]
+"""
+    (tmp_path / "moments.csv").write_text("time,T_perp,number\n1.0,1.1,0.9\n2.0,1.2,0.8\n")
+    fit = made(text=text, folder=tmp_path)
+    data = fit.data[""]
+    assert data.values.tolist() == [[1.1, 1.2], [0.9, 0.8]] and data.noise == "normal" and data.sigma.shape == (2, 1)
+    assert {1.0, 2.0} <= set(fit.t.tolist())
+    with pytest.raises(InputError, match="outside the run"):
+        made("fit.data.0.file='late.csv'", text=text, folder=_late(tmp_path))
+
+
+def _late(folder):
+    (folder / "late.csv").write_text("time,T_perp,number\n1.0,1.1,0.9\n2000.0,1.2,0.8\n")
+    return folder
+
+
+@pytest.mark.parametrize("words, message", [
+    (["fit.metod='adam'"], r'fit.metod = "adam": unknown key \(did you mean "method"\?\)'),
+    (["fit.method='newton'"], 'fit.method = "newton": is not one of the choices'),
+    (["fit.rate=0.1"], 'fit.rate = 0.1: belongs to method = "adam"'),
+    (["fit.iterations=-1"], "fit.iterations = -1: must be at least 0"),
+    (["fit.free=[]"], r"fit.free = \[\]: must be a list of names"),
+    (["fit.free=['dll.log_f']"], r'fit.free = "dll.log_f": is no parameter of this case \(did you mean "dll.log_d"\?\)'),
+    (["fit.free=[{name='lifetime', prior=0.0}]"], "width sd of a prior must be positive"),
+    (["fit.free=[{name='lifetime', mean=1.0}]"], "mean = 1.0: belongs to prior"),
+    (["fit.free=[{name='lifetime', transfrom='log'}]"], r'fit.free\[0\].transfrom = "log": unknown key'),
+    (["fit.free=[{name='lifetime', bounds=[6.0, 9.0]}]"], "lifetime: must start between its bounds 6 and 9, got 5"),
+    (["fit.data=[]"], r"\[fit\] needs at least one table \[\[fit.data\]\]"),
+    (["fit.data.0.kind='moments'"], 'does not belong to kind = "moments"'),
+    (["fit.data.0.sigma=-0.1"], r"fit.data\[0\].sigma = -0.1: must be at least"),
+    (["fit.data.0.sigma='err'"], "there is no file with such a column"),
+    (["fit.data.0.truth={lifetimes=4.0}"], "'lifetimes' is no parameter of this fit"),
+    (["fit.data.0.perigee=5.9"], r"fit.data\[0\].perigee = 5.9: is above the apogee, 5.8"),
+    (["fit.data.0.apogee=2.8"], "the orbit never comes into the grid, L = 3 to 6"),
+    (["fit.data.0.dof=0"], r"fit.data\[0\].dof = 0: must be above 0"),
+    (["fit.every='13 h'"], r'fit.every = "13 h": is longer than the run'),
+    (["initial.knots=[3.0]"], r"\[initial.knots\] InitialProfile L: needs at least two"),
+    (["parameters.dll={model='knots', L=[3.0, 4.0], power=3}"], "parameters.dll.power = 3: does not belong to knots"),
+    (["parameters.dll={model='knots', L=[3.0, 4.0], log_d=[1.0]}"], "parameters.dll.log_d = .*: needs 2 numbers, has 1"),
+])
+def test_what_cannot_be_is_one_line(words, message):
+    with pytest.raises(InputError, match=message) as caught:
+        made(*words)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text, words, message", [
+    (None, [], r'file = "probe.csv": there is no such file .* it should be a CSV table'),
+    ("time,lstar,psd,err\n", [], "holds no rows"),
+    ("time,lstar,psd,err\n1,2,3\n", [], "row 2: has 3 cells, the header 4"),
+    ("time,L,psd,err\n1,4,3,.1\n", [], r'has no column "lstar"'),
+    ("time,lstar,psd,err\n1,four,3,.1\n", [], 'column "lstar": "four" is neither a number nor a date'),
+    ("time,lstar,psd,err\n1,4,0,.1\n", [], "none of the 1 values is left: 1 zero or negative"),
+    ("time,lstar,psd,err\n1,9,1,.1\n", [], "outside"),
+])
+def test_bad_files_are_one_line(text, words, message, tmp_path):
+    if text is not None:
+        (tmp_path / "probe.csv").write_text(text)
+    with pytest.raises(InputError, match=message) as caught:
+        made(ORBIT, *words, folder=tmp_path, dry=False)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_a_note_where_nothing_is_run():
+    fit = made(ORBIT)
+    assert len(fit.missing) == 1 and _fit.describe(fit) == [f"fit       cannot run: {fit.missing[0]}"]
