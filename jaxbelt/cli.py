@@ -275,7 +275,8 @@ def _fit(args):
         whole = dataclasses.replace(whole, attrs=whole.attrs | {"problem": found.problem})
         pictures = [*plot_fit.save(made, out), *plot.save(whole)]
     drawn = time.perf_counter() - drawn
-    lines = [*str(found).splitlines(), f"file      {out} (the best run, and the fit in its group \"fit\")",
+    from jaxbelt.fitting.output import held_line
+    lines = [*str(found).splitlines(), *held_line(made), f"file      {out} (the best run, and the fit in its group \"fit\")",
              *([f"pictures  {' '.join(p.name for p in pictures)}"] if pictures else []), f"log       {io.log_of(out)}",
              f"time      {computed:.1f} s fitting and running, {drawn:.1f} s drawing"]
     for line in lines:

@@ -101,8 +101,10 @@ def measured(made, name: str = "data"):
         if row:
             ax.set_title(row, fontsize=9, loc="left")
         _residuals(below, x, get("residual"))
+        if f"{name}_held_value" in made:
+            _held(ax, x, get)
         if i == 0:
-            ax.legend(fontsize=8, ncols=4, loc="lower right", bbox_to_anchor=(1.0, 1.0), frameon=False)
+            ax.legend(fontsize=8, ncols=6, loc="lower right", bbox_to_anchor=(1.0, 1.0), frameon=False)
         below.set_ylabel("(data - model)\n/ sigma", fontsize=8)
         ax.tick_params(labelbottom=False)
         if i == len(shown) - 1:
@@ -141,6 +143,8 @@ def _compare(ax, x, get, attrs, log):
     x, values = x[use], values[use]
     for j, part in enumerate(_runs(x)):
         for word, alpha, text in (("95", 0.18, "95 %"), ("68", 0.30, "68 % predictive")):
+            if not np.isfinite(get("low" + word)).any():
+                continue
             ax.fill_between(x[part], get("low" + word)[use][part], get("high" + word)[use][part], color=_MODEL, alpha=alpha, lw=0,
                             label=text if j == 0 else None)
         ax.plot(x[part], model[use][part], color=_MODEL, lw=1.2, label="model" if j == 0 else None)
@@ -150,6 +154,18 @@ def _compare(ax, x, get, attrs, log):
         ends = np.concatenate([values, model[use]])
         ax.set_ylim(0.5 * np.nanmin(ends), 2.0 * np.nanmax(ends))
     ax.grid(alpha=0.25)
+
+
+def _held(ax, x, get):
+    """Values that the fit did not see, and what it says of them."""
+    value, model = get("held_value"), get("held_model")
+    use = np.isfinite(value)
+    for j, part in enumerate(_runs(x[use])):
+        ax.plot(x[use][part], model[use][part], color=_TRUTH, lw=1.1, label="foretold" if j == 0 else None)
+    ax.plot(x[use], value[use], ".", color="0.6", ms=3.5, label="data not in the fit")
+    low, high = ax.get_ylim()
+    ends = np.concatenate([value[use], model[use], [2 * low, high / 2]])
+    ax.set_ylim(0.5 * np.nanmin(ends), 2 * np.nanmax(ends))
 
 
 def _residuals(ax, x, r):
@@ -170,11 +186,13 @@ def profile(made):
         return None
     import matplotlib
 
-    fig = _figure(made, 6.4 * len(fields), 6.8, _title(made, "fitted profiles"))
-    axes = fig.subplots(2, len(fields), sharex="col", squeeze=False, height_ratios=[2.2, 1.0])
     L = made["L"].values
-    spans = [c.values for n, c in made.coords.items() if n.endswith("_L")]
-    for (ax, below), field in zip(axes.T, fields):
+    spans = [made[f"{p}_L"].values[np.isfinite(np.atleast_2d(made[f"{p}_value"].values)).any(axis=0)]
+             for p in made.attrs["data_sets"].split() if f"{p}_L" in made.coords]
+    known = any(np.isfinite(made[f + "_low95"].values).any() for f in fields)
+    fig = _figure(made, 6.4 * len(fields), 6.8 if known else 5.0, _title(made, "fitted profiles"))
+    axes = fig.subplots(2 if known else 1, len(fields), sharex="col", squeeze=False, height_ratios=[2.2, 1.0] if known else [1.0])
+    for (ax, *rest), field in zip(axes.T, fields):
         count = made[field].shape[0]
         colors = [_MODEL] if count == 1 else matplotlib.colormaps["viridis"](np.linspace(0.05, 0.8, count))
         for k, color in zip(range(count), colors):
@@ -184,25 +202,18 @@ def profile(made):
             ax.fill_between(L, get("_low95"), get("_high95"), color=color, alpha=0.18, lw=0)
             ax.fill_between(L, get("_low68"), get("_high68"), color=color, alpha=0.35, lw=0)
             kp = f"Kp = {made[f'{field}_kp'].values[k]:.1f}" if f"{field}_kp" in made.coords else ""
-            when = f"{made[f'{field}_moment'].values[k] / 3600:.0f} h" if count > 1 else ""
-            ax.plot(L, get(""), color=color, lw=1.6, label="fit" + (f", {kp or 'at ' + when}" if kp or when else ""))
+            when = f"at {made[f'{field}_moment'].values[k] / 3600:.0f} h" if count > 1 else ""
+            ax.plot(L, get(""), color=color, lw=1.6, label="fit" + "".join(f", {x}" for x in (kp, when) if x))
             ax.plot(L, get("_start"), color=color, lw=1.0, ls=":", label="start" if k == 0 else None)
             if f"{field}_truth" in made:
                 ax.plot(L, get("_truth"), color=_TRUTH, lw=1.1, ls="--", label="truth" if k == 0 else None)
-                below.plot(L, get("_truth") / get(""), color=_TRUTH, lw=1.1, ls="--")
-            for word, alpha in (("95", 0.18), ("68", 0.35)):
-                below.fill_between(L, get("_low" + word) / get(""), get("_high" + word) / get(""), color=color, alpha=alpha, lw=0)
-        below.axhline(1.0, color=GREY, lw=0.8)
-        below.set(xlabel="L", ylabel="relative to the fit")
-        below.grid(alpha=0.25, lw=0.4)
-        ends = np.concatenate([made[field + w].values / made[field].values for w in ("_low95", "_high95")])
-        if np.nanmax(ends, initial=1.0) > 5 * np.nanmin(ends, initial=1.0):
-            below.set_yscale("log")
         ax.set_yscale("log")
+        for below in rest:
+            _relative(below, made, field, L, colors)
         if spans:                                              # where there were measurements
             low, high = min(np.nanmin(s) for s in spans), max(np.nanmax(s) for s in spans)
             for edge in (low, high):
-                for one in (ax, below):
+                for one in (ax, *rest):
                     one.axvline(edge, color=GREY, lw=0.8, ls=(0, (1, 3)))
             ax.annotate("data", (0.5 * (low + high), 1.0), xycoords=("data", "axes fraction"), xytext=(0, -10),
                         textcoords="offset points", ha="center", fontsize=8, color=GREY)
@@ -214,8 +225,28 @@ def profile(made):
                 which(LogFormatter(minor_thresholds=(2, 0.8)))
         ax.set(ylabel=f"{name} [{made[field].attrs['units']}]", xlim=(L[0], L[-1]))
         ax.grid(alpha=0.25, which="both", lw=0.4)
-        ax.legend(fontsize=8, title="bands: 68 and 95 %", title_fontsize=8)
+        ax.legend(fontsize=8, title="bands: 68 and 95 %" if known else None, title_fontsize=8)
+    for ax in axes[-1]:
+        ax.set_xlabel("L")
     return fig
+
+
+def _relative(ax, made, field, L, colors):
+    """Bands and truth over the fit."""
+    for k, color in enumerate(colors):
+        fit = made[field].values[k]
+        low, high = (made[field + side].values[k] / fit for side in ("_low68", "_high68"))
+        ax.fill_between(L, low, high, color=color, alpha=0.25, lw=0)
+        for side in ("_low95", "_high95"):
+            ax.plot(L, made[field + side].values[k] / fit, color=color, lw=0.9)
+        if f"{field}_truth" in made:
+            ax.plot(L, made[f"{field}_truth"].values[k] / fit, color=_TRUTH, lw=1.1, ls="--")
+    ax.axhline(1.0, color=GREY, lw=0.8)
+    ax.set_ylabel("relative to the fit\n(68 % filled, 95 % lines)", fontsize=8)
+    ax.grid(alpha=0.25, lw=0.4)
+    ends = np.concatenate([made[field + side].values / made[field].values for side in ("_low95", "_high95")])
+    if np.nanmax(ends, initial=1.0) > 5 * np.nanmin(ends, initial=1.0):
+        ax.set_yscale("log")
 
 
 # ---- correlations
@@ -319,7 +350,7 @@ def history(made):
     loss, theta = made["loss"].values, made["history"].values
     if loss.size < 2:
         return None
-    fig = _figure(made, 9.5, 4.2, _title(made, "iterations"))
+    fig = _figure(made, 11.0, 4.2, _title(made, "iterations"))
     left, right = fig.subplots(1, 2)
     k = np.arange(loss.size)
     above = loss - np.nanmin(loss)
@@ -336,7 +367,8 @@ def history(made):
     right.set(xlabel="iteration", ylabel="(value - last value) / " + ("sigma" if known.all() else "range"))
     right.set_yscale("symlog", linthresh=1.0)
     right.grid(alpha=0.3)
-    right.legend(fontsize=7, title="" if theta.shape[1] <= 10 else f"the first 10 of {theta.shape[1]}", title_fontsize=7)
+    right.legend(fontsize=7, title="" if theta.shape[1] <= 10 else f"the first 10 of {theta.shape[1]}", title_fontsize=7,
+                 loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False)
     for ax in (left, right):
         ax.xaxis.get_major_locator().set_params(integer=True)
     return fig

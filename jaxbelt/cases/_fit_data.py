@@ -36,6 +36,7 @@ class Set:
 
     title: a line. times: those of the values (along their last axis); L, mlt: where, or None. rows: a label for each row of
     values, () where there is one. unit: of the values. truth: {path: value}, {} for measurements. count: values that count.
+    held: which values (broadcast) are kept out of the fit to judge it, or None.
     """
 
     data: object
@@ -49,6 +50,7 @@ class Set:
     truth: dict = dataclasses.field(default_factory=dict)
     seed: int = 0
     count: int = 0
+    held: np.ndarray | None = None
     notes: tuple = ()
 
 
@@ -330,7 +332,8 @@ def _mageis(table: Table, case) -> Set:
     first, last = table.quantity("from", "time", 0.0, low=0.0), table.quantity("until", "time", float(case.t[-1]), above=0)
     walls = case.problem.grid["L"].faces[[0, -1]]
     inside = (p.lstar > walls[0]) & (p.lstar < walls[1]) & (p.t >= 0) & (p.t <= case.t[-1])
-    use = inside & (p.lstar > low) & (p.lstar < high) & (p.t > first) & (p.t < last)
+    judged = inside & (p.lstar > low) & (p.lstar < high) & (p.t > first)
+    use, held = judged & (p.t < last), judged & (p.t >= last)
     orbit = Orbit(p.t, np.where(inside, p.lstar, np.nan))
     data = _data(table, AlongOrbit(orbit=orbit, channels=measured.channels, outside="mask"), measured.rate)
     data = data.replace(mask=use[None], **({} if "background" in table else {"background": measured.background}))
@@ -338,7 +341,7 @@ def _mageis(table: Table, case) -> Set:
         count = int(counted(data, data.operator.covered(case.problem, case.t)).sum())
     return Set(data=data, title=f"MagEIS, {len(measured.channels)} channels on {np.unique(p.number[use]).size} passes", times=p.t,
                L=np.where(inside, p.lstar, np.nan), rows=tuple(c.name for c in measured.channels), unit="relative",
-               long_name="flux", count=count)
+               long_name="flux", count=count, held=held if held.any() else None)
 
 
 # ---- averages of the foliated equation

@@ -21,7 +21,8 @@ def dataset(fit, sets: dict | None = None, truth: dict | None = None, attrs: dic
     parameter: value, sigma, low68 ... high95 (intervals), start, truth; theta and its covariance and correlation;
     undetermined_weight (direction, parameter). iteration: loss, chi2, history (iteration, parameter). For each set of data
     (NAME_ or data_): value, sigma, model, residual, low68 ... (posterior predictive: where another measurement would lie),
-    model_low68 ... (where the model lies), time, L, mlt. D_LL and tau over L, at up to three moments, with their bands.
+    model_low68 ... (where the model lies), time, L, mlt; held_value and held_model: values kept out of the fit to judge it.
+    D_LL and tau over L, at up to three moments, with their bands.
     sets: {name: `cases._fit_data.Set`}, times, places and labels of the data; truth: {path: value}, where it is known.
     """
     import xarray as xr
@@ -46,6 +47,17 @@ def _half(level):
     from jaxbelt.fit import _normal_half
 
     return _normal_half(level)
+
+
+def _noise_half(level, dof):
+    """Half the width of the interval of a level in units of sigma: of a Gaussian, or of Student's t."""
+    if dof is None:
+        return _half(level)
+    from jax.scipy.special import betainc
+
+    x = np.geomspace(1e-3, 1e3, 4001)
+    within = 1.0 - np.asarray(betainc(0.5 * dof, 0.5, dof / (dof + x**2)))
+    return float(np.interp(level, within, x))
 
 
 def _prefix(name: str) -> str:
@@ -107,10 +119,11 @@ def _measured(fit, sets, data, coords):
     import jax
 
     from jaxbelt.fit import _spread
-    from jaxbelt.fitting.model import predictions, slopes
+    from jaxbelt.fitting.model import compiled_predictions, compiled_slopes
 
-    z, u, _, _ = (jax.tree.map(np.asarray, x) for x in jax.jit(predictions)(fit.setting, fit.theta))
-    moved = jax.jit(slopes)(fit.setting, fit.theta)
+    z, u, _, _ = (jax.tree.map(np.asarray, x) for x in compiled_predictions(fit.setting, fit.theta))
+    moved = compiled_slopes(fit.setting, fit.theta)
+    told = _everything(fit) if any(getattr(s, "held", None) is not None for s in sets.values()) else {}
     for name, one in fit.data.items():
         p, s = _prefix(name), sets.get(name)
         use = np.asarray(fit.setting.use[name])
@@ -140,12 +153,46 @@ def _measured(fit, sets, data, coords):
         put("sigma", noise, "noise" + (" of ln value" if one.noise == "log-normal" else ""))
         put("model", back(z[name]), f"{quantity}, best fit")
         data[f"{p}_residual"] = (dims, np.where(use, fit.residuals[name], np.nan), {"long_name": "(data - model)/sigma"})
+        if getattr(s, "held", None) is not None:
+            model, real = back(told[name]), np.asarray(s.data.values, float)
+            held = np.broadcast_to(s.held, use.shape) & np.isfinite(model) & np.isfinite(real)
+            put("held_value", real, f"{quantity}, measured, not in the fit", use=held)
+            put("held_model", model, f"{quantity}, what the fit says of it", use=held)
         for word, level in LEVELS.items():
             for side, sign in (("low", -1), ("high", 1)):
-                put(side + word, back(z[name] + sign * _half(level) * np.hypot(error, noise)),
+                put(side + word, back(z[name] + sign * np.hypot(_half(level) * error, _noise_half(level, one.dof) * noise)),
                     f"{side} end of the {word} % posterior predictive band")
                 put(f"model_{side}{word}", back(z[name] + sign * _half(level) * error),
                     f"{side} end of the {word} % band of the model")
+
+
+def _everything(fit) -> dict:
+    """{name: z} of all values that the run covers, whether they took part or not."""
+    import jax.numpy as jnp
+
+    from jaxbelt.fitting.data import compared
+    from jaxbelt.fitting.free import put
+    from jaxbelt.fitting.model import seen
+
+    tree = put(fit.setting.key, fit.setting.tree, jnp.asarray(fit.theta))
+    found = seen(fit.setting, tree, jnp.asarray(fit.f))
+    out = {}
+    for name, data in tree["data"].items():
+        z = np.asarray(compared(data, found[name], jnp.isfinite(found[name]))[0])
+        out[name] = np.where(np.isfinite(np.asarray(found[name])), z, np.nan)
+    return out
+
+
+def held_line(made) -> list[str]:
+    """A line for every set of data some of which was kept out of the fit: how well the fit foretold it."""
+    lines = []
+    for p in made.attrs["data_sets"].split():
+        if f"{p}_held_value" in made and made[f"{p}_value"].attrs["noise"] == "log-normal":
+            q = np.log(made[f"{p}_held_value"] / made[f"{p}_held_model"]).values
+            accuracy = 100 * np.expm1(np.nanmedian(np.abs(q)))
+            count = int(np.isfinite(q).sum())
+            lines.append(f"{p}: {count} values kept out of the fit, median symmetric accuracy {accuracy:.0f} %")
+    return lines
 
 
 def _times(fit, s, one, use):
@@ -190,9 +237,13 @@ def _profiles(fit, truth, data, coords):
         coords[m] = (m, times, {"units": fit.problem.time_unit if fit.problem.time_unit != "1" else "s",
                                 "long_name": "time after the start"})
         kp = getattr(getattr(fit.parameters, field), "kp", None)
-        if kp is not None and fit.problem.grid.axes[0].is_nodes is False:
+        if kp is not None:
+            import jax
+
             from jaxbelt.coefficients import evaluate
 
+            if fit.problem.grid.axes[0].is_nodes:
+                kp = jax.tree.map(lambda x: x[0], kp)
             coords[f"{name}_kp"] = (m, np.array([float(evaluate(kp, t)) for t in times]), {"long_name": "Kp"})
         data[name] = (dims, np.exp(value), {"units": unit, "long_name": text})
         for word, level in LEVELS.items():
