@@ -117,10 +117,17 @@ for match in re.finditer(r"^```python\\n(.*?)^```", text, re.S | re.M):
 """
 
 
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory):
+    """What one page has compiled, the next ones read."""
+    return {"JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("programs")),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_snippets_of(page, tmp_path):
+def test_snippets_of(page, tmp_path, programs):
     """The fenced Python blocks of a page run in order, in one namespace, an empty folder and a process of its own."""
-    environment = os.environ | {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {FLAGS}"}
+    environment = os.environ | programs | {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {FLAGS}"}
     words = [sys.executable, "-c", RUN_PAGE, str(page), str(ROOT / "docs" / "examples")]
     done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-4000:]

@@ -54,14 +54,13 @@ KP = jb.Series(np.arange(10.0) * 3, 0.01 * (1 + np.arange(10.0) % 4))
 
 def test_five_and_five_are_ten():
     """A run cut at an output and taken up again ends bit for bit where the whole one does, drivers and walls included."""
-    cases = [made(d=KP), made(d=jb.Series([0.0, 50.0], [0.01, 0.05], "linear"), boundary={"wall": KP})]
+    problem = made(d=jb.Series([0.0, 50.0], [0.01, 0.05], "linear"), loss=KP, boundary={"wall": KP})
     t = np.arange(11.0) * 3
-    for problem in cases:
-        whole = solve(problem, start(), t=t, dt=1.0)
-        first = solve(problem, start(), t=t[:6], dt=1.0)
-        second = solve(problem, first.f[-1], t=t[5:], dt=1.0)
-        np.testing.assert_array_equal(np.asarray(second.f[-1]), np.asarray(whole.f[-1]))
-        np.testing.assert_array_equal(np.asarray(second.f[1:]), np.asarray(whole.f[6:]))
+    whole = solve(problem, start(), t=t, dt=1.0)
+    first = solve(problem, start(), t=t[:6], dt=1.0)
+    second = solve(problem, first.f[-1], t=t[5:], dt=1.0)
+    np.testing.assert_array_equal(np.asarray(second.f[-1]), np.asarray(whole.f[-1]))
+    np.testing.assert_array_equal(np.asarray(second.f[1:]), np.asarray(whole.f[6:]))
 
 
 def test_outputs_do_not_change_a_run():
@@ -126,6 +125,7 @@ def counted(t, x, strength, power):
     return strength * (0.5 + x) ** power
 
 
+@pytest.mark.plain
 def test_fifty_parameter_sets_compile_once():
     def at(k):
         return made(d=jb.function(counted, steady=True, strength=0.01 * (1 + k), power=1.0 + 0.1 * k), loss=0.01 * k)
@@ -148,6 +148,7 @@ def test_fifty_parameter_sets_compile_once():
     np.testing.assert_allclose(together, jnp.stack([first, *outs]), rtol=1e-13)
 
 
+@pytest.mark.plain
 @pytest.mark.parametrize("steps", [70, *(pytest.param(k, marks=pytest.mark.slow) for k in (64, 65, 81, 1000))])
 def test_many_steps_in_an_interval(steps):
     """Beyond 64 steps there are two levels of checkpoints: no step is lost or done twice, whatever their number."""
@@ -158,6 +159,7 @@ def test_many_steps_in_an_interval(steps):
     np.testing.assert_allclose(one, parts, rtol=1e-12)
 
 
+@pytest.mark.plain
 @pytest.mark.parametrize("steps", [70, pytest.param(10, marks=pytest.mark.slow)])
 def test_gradient_of_a_run(steps):
     """Reverse == forward == central differences for every parameter, f0 and the wall, on both checkpoint paths."""
@@ -185,6 +187,20 @@ def test_gradient_of_a_run(steps):
     assert abs(sum(parts) - difference) <= 1e-8 * norm
 
 
+@pytest.mark.plain
+def test_memory_of_the_gradient():
+    """Two levels of checkpoints: 64 times as many steps need no four times as much memory."""
+    problem = make_problem(only_loss, GRID, Parameters(loss=0.5))
+
+    def end(p, steps):
+        return jnp.sum(solve(problem.replace(parameters=p), start(), t=[0.0, 1.0], dt=1.0 / steps).f[-1] ** 2)
+
+    few, many = (plain_jit(jax.grad(lambda p, n=n: end(p, n))).lower(problem.parameters).compile().memory_analysis()
+                 for n in (4, 256))
+    assert many.temp_size_in_bytes < 8 * few.temp_size_in_bytes
+
+
+@pytest.mark.plain
 def test_gradient_from_vacuum_and_a_delta():
     problem = made(d=KP)
     grad = plain_jit(jax.grad(
@@ -192,6 +208,12 @@ def test_gradient_from_vacuum_and_a_delta():
     for f0 in (jnp.zeros((N, M)), jnp.zeros((N, M)).at[3, 4].set(1.0)):
         g = grad(problem.parameters, f0)
         assert all(bool(jnp.all(jnp.isfinite(x))) for x in jax.tree.leaves(g))
+
+
+@pytest.mark.slow                                        # the quick run has a closed box of the foliated equation
+def test_content_of_a_long_closed_run():
+    closed = solve(made(d=KP, loss=0.0), start(), t=np.arange(21.0) * 15, dt=0.5)
+    assert float(jnp.max(jnp.abs(GRID.content(closed.f) / GRID.content(closed.f[0]) - 1))) <= 1e-12
 
 
 def test_budget_of_a_long_run():
@@ -205,8 +227,6 @@ def test_budget_of_a_long_run():
     assert set(sol.budget) == {"x.lower", "x.upper", "source", "loss"}
     assert float(jnp.max(jnp.diff(sol.budget["loss"]))) < 0 and float(jnp.min(jnp.diff(sol.budget["source"]))) > 0
     assert float(jnp.max(jnp.abs(sol.budget["x.lower"]))) == 0.0
-    closed = solve(made(d=KP, loss=0.0), start(), t=np.arange(21.0) * 15, dt=0.5)
-    assert float(jnp.max(jnp.abs(GRID.content(closed.f) / GRID.content(closed.f[0]) - 1))) <= 1e-12
 
 
 def test_positive_from_the_first_step():
@@ -256,6 +276,7 @@ def only_loss(problem, t, dt):
     return [Reaction(loss=problem.parameters.loss)]
 
 
+@pytest.mark.plain
 def test_one_flow_and_none():
     sol = solve(make_problem(only_loss, GRID, Parameters(loss=0.5)), 1.0, t=[0.0, 2.0], dt=0.5)
     np.testing.assert_allclose(sol.f[-1], np.exp(-1.0), rtol=1e-14)
@@ -273,6 +294,7 @@ def test_bad_input(kw, message):
         solve(made(), kw.pop("f0"), **kw)
 
 
+@pytest.mark.plain
 def test_bad_epoch_and_traced_time():
     with pytest.raises(ValueError, match="epoch: 'yesterday' is not a date"):
         make_problem(flows, GRID, Parameters(), epoch="yesterday")
@@ -280,6 +302,7 @@ def test_bad_epoch_and_traced_time():
         jax.jit(lambda dt: solve(made(), 1.0, t=[0.0, 1.0], dt=dt).f)(1.0)
 
 
+@pytest.mark.plain
 def test_integers_can_be_differentiated():
     problem = make_problem(flows, GRID, Parameters(d=1, spin=0, loss=0), boundary={"wall": 1})
     end = lambda x: jnp.sum(solve(problem.replace(boundary=x), start(), t=[0, 1], dt=1).f[-1])  # noqa: E731

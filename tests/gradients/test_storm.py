@@ -64,6 +64,7 @@ def test_no_nan_in_any_coefficient_or_derivative_of_2013():
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="needs the folder shared/data with the measured drivers")
+@pytest.mark.plain
 def test_no_nan_in_a_run_over_2013():
     """A year of real Kp and Dst in three-hour intervals, value and gradient."""
     drivers = jb.drivers.read_omni2(DATA / "omni2_2013.txt")
