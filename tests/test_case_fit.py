@@ -73,7 +73,7 @@ def test_what_is_free_and_its_priors():
     assert smooth.sd == 0.3 and smooth.order == 1 and smooth.x == pytest.approx(np.log([3.0, 4.5, 6.0]))
     assert outer.transform == "logit" and outer.bounds == (0.1, 3.0) and outer.scale == 0.2
     lines = "\n".join(_fit.describe(fit))
-    assert "dll.log_d (3 values)" in lines and "8 parameters" in lines and "30 values" not in lines
+    assert "dll.log_d (3 values)" in lines and "8 free numbers" in lines and "30 values" not in lines
 
 
 def test_synthetic_data_are_the_truth_with_noise():

@@ -129,7 +129,7 @@ def test_a_fit_that_does_not_converge_ends_with_3_and_can_go_on(folder, capsys):
 def test_check_plot_and_what_is_not_there(folder, capsys):
     assert cli.main(["check", str(folder / "small.toml")]) == 0
     out = capsys.readouterr().out
-    assert "free      dll.power, starts at 8, with a prior" in out and "gauss-newton, 2 parameters" in out
+    assert "free      dll.power, starts at 8, with a prior" in out and "gauss-newton, 2 free numbers" in out
     (folder / "small.fit.json").write_text("{")
     status, _, err = call(capsys, folder)
     assert status == 2 and "is damaged" in err and err.count("\n") == 1

@@ -238,5 +238,5 @@ def describe(fit: FitCase) -> list[str]:
     each = {"gauss-newton": f"one run with its derivatives in {run} parameters an iteration, from {options['starts']} start"
                             f"{'s' if options['starts'] > 1 else ''}"}
     each = each.get(options["method"], "a few runs with their adjoint an iteration")
-    lines.append(f"fit       {options['method']}, {known.size} parameters, at most {options['most']} iterations; {each}")
+    lines.append(f"fit       {options['method']}, {known.size} free numbers, at most {options['most']} iterations; {each}")
     return lines
