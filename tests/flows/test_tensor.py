@@ -233,7 +233,7 @@ def shear_free_mode(n, steps, rank_one, **options):
     return float(jnp.abs(f - f1).mean() / np.exp(-rate * T)), w
 
 
-@pytest.mark.parametrize("rank_one", [False, True])
+@pytest.mark.parametrize("rank_one", [pytest.param(False, marks=pytest.mark.slow), True])
 @pytest.mark.plain
 def test_exact_mode_with_moving_wall_values(rank_one):
     errors = [shear_free_mode(n, n // 2, rank_one)[0] for n in (16, 32)]
@@ -243,6 +243,7 @@ def test_exact_mode_with_moving_wall_values(rank_one):
         assert np.all(np.sort(np.asarray(lam), axis=0)[:2] < 1e-12 * lam.max())        # one direction only
 
 
+@pytest.mark.plain
 def test_second_order_in_time_and_no_blend_on_smooth_data():
     grid = make_grid(24, 24, True)
     x, y = (jnp.asarray(c) for c in grid.mesh())
@@ -251,7 +252,7 @@ def test_second_order_in_time_and_no_blend_on_smooth_data():
     runs = {}
     for positive in (True, False):
         flow = TensorDiffusion(axes=("x", "y"), positive=positive, **w)
-        runs[positive] = [advance_many(flow, grid, f0, 0.02 / n, n) for n in (4, 8, 16)]
+        runs[positive] = [quick_many(flow, grid, f0, 0.02 / n, n) for n in (4, 8, 16)]
     for a, b in zip(runs[True], runs[False]):
         np.testing.assert_array_equal(a, b)                                          # blend factor 1
     coarse, medium, fine = runs[True]
@@ -270,9 +271,9 @@ def closure(grid, f0, f1, budget):
 @pytest.mark.parametrize("periodic, opened, method", [
     pytest.param(periodic, opened, method, marks=() if quick else pytest.mark.slow) for method in ("unsplit", "lines")
     for periodic, opened, quick in (
-        (True, {}, method == "unsplit"), (False, {}, False), (True, dict(lower=1.0), method == "lines"),
-        (False, dict(lower=1.0, upper=0.5, lower_b=2.0), True),
-        (False, dict(upper_b=function(lambda t, x: 1 + t * x)), method == "unsplit"))])
+        (True, {}, method == "unsplit"), (False, {}, False), (True, dict(lower=1.0), False),
+        (False, dict(lower=1.0, upper=0.5, lower_b=2.0), method == "lines"),
+        (False, dict(upper=0.5, upper_b=function(lambda t, x: 1 + t * x)), method == "unsplit"))])
 def test_budget_closes_and_nothing_is_negative(periodic, opened, method):
     grid = make_grid(13, 12, periodic)
     rng = np.random.default_rng(5)
@@ -296,7 +297,7 @@ def test_budget_closes_and_nothing_is_negative(periodic, opened, method):
         f = new
 
 
-@pytest.mark.parametrize("cap, opened", [(32, False), (2, True)])
+@pytest.mark.parametrize("cap, opened", [(32, False), pytest.param(2, True, marks=pytest.mark.slow)])
 def test_never_negative_from_rough_data(cap, opened):
     # 100 random fields: contrast 1e6, correlation to 0.999, index anisotropy to 10, D dt/h^2 to 1000
     n, fields = 24, 100
@@ -406,7 +407,8 @@ def functional(grid, options, steps, jit=plain_jit):
     return jit(jax.grad(value)), forward
 
 
-@pytest.mark.parametrize("method", ["unsplit", "lines", pytest.param("many lines", marks=pytest.mark.slow)])
+# the quick run has three lines in a whole run (gradients/test_runs.py)
+@pytest.mark.parametrize("method", ["unsplit", *(pytest.param(k, marks=pytest.mark.slow) for k in ("lines", "many lines"))])
 @pytest.mark.plain
 def test_gradients(method):
     grid = make_grid(10, 12, True)
