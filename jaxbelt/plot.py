@@ -11,11 +11,11 @@ import dataclasses
 import json
 import math
 import re
-import textwrap
 from pathlib import Path
 
 import numpy as np
 
+from jaxbelt import plot_common as common
 from jaxbelt import plot_overlays
 from jaxbelt.config import InputError
 from jaxbelt.grid import Grid
@@ -25,13 +25,11 @@ from jaxbelt.plot_velocity import distribution, moments, spectrum
 __all__ = ["at_node", "averages", "distribution", "l_time", "dials", "cuts", "meridian", "mlt", "keogram", "map_", "moments",
            "phase_space", "profiles", "spectrum", "save", "PICTURES"]
 
-_GREY = "0.35"
-
 
 def save(run, kinds=None, folder=None, dpi: int = 150) -> list[Path]:
     """Write NAME-<kind>.png for each kind (default: what the case asks for) into `folder` (default: beside the file)."""
     asked = kinds is not None
-    run = _as_run(run, False)
+    run = common.as_run(run, False)
     kinds = kinds if asked else json.loads(run.attrs.get("pictures", '["l-time", "dials", "cuts", "mlt", "keogram"]'))
     folder, paths = Path(run.path).parent if folder is None else Path(folder), []
     for kind in kinds:
@@ -49,7 +47,7 @@ def save(run, kinds=None, folder=None, dpi: int = 150) -> list[Path]:
 
 def at_node(run, k: int):
     """A run at one node of its leading axis (mu, population), as the pictures want it; the title says which."""
-    run, axis = _as_run(run, False), run.grid.axes[0]
+    run, axis = common.as_run(run, False), run.grid.axes[0]
     labels = json.loads(run.attrs.get("node_labels", "[]")) or [f"{axis.name} = {x:.4g} {axis.unit}".removesuffix(" 1")
                                                                      for x in axis.centers]
     attrs = run.attrs | {"node": k, "long_title": f"{run.attrs.get('long_title', run.attrs.get('title', ''))}: {labels[k]}"}
@@ -67,152 +65,6 @@ def _each_node(run, kind="", axes=()):
     return [(at_node(run, k), "-" + re.sub(r"[^A-Za-z0-9.]+", "-", labels[k]).strip("-")) for k in picked]
 
 
-def _as_run(run, one=True):
-    if one and run.grid.axes[0].is_nodes:
-        axis = run.grid.axes[0]
-        raise ValueError(f"this run has {axis.n} nodes of {axis.name}; draw one of them, plot.at_node(run, k)")
-    if hasattr(run, "attrs"):
-        return run
-    from jaxbelt.io import Run
-
-    f, t = np.asarray(run.f), np.asarray(run.t)
-    return Run(path=Path("solution.nc"), grid=run.grid, t=t, f=f, content=np.zeros(t.size), budget={}, state=f[-1], result=0,
-               epoch=run.problem.epoch, status="complete", drivers={}, planned=t,
-               attrs={"title": run.problem.equation, "problem": run.problem},
-               f_attrs=dict(zip(("units", "long_name"), run.problem.quantity[1:])))
-
-
-# ---- what the pictures share
-
-def _figure(run, width, height, title=""):
-    from matplotlib.figure import Figure
-
-    fig = Figure(figsize=(width, height), layout="constrained")
-    name = run.attrs.get("long_title", run.attrs.get("title", ""))
-    status = {"unfinished": "  (unfinished run)", "diverged": "  (stopped: diverged)"}.get(run.status, "")
-    fig.suptitle("\n".join(textwrap.wrap(name + status, int(width * 11)) + ([title] if title else [])), fontsize=11)
-    notes = run.attrs.get("notes", "")
-    if notes:
-        text = "\n".join(textwrap.wrap(notes, int(width * 15)))
-        fig.supxlabel(text, fontsize=7, color=_GREY, x=0.01, ha="left")
-    return fig
-
-
-def _values(run, over=("L",)):
-    """f averaged over all axes that are not in `over`, weighted by volume: (nt, *those axes)."""
-    f, volumes = np.asarray(run.f, float), np.asarray(run.grid.volumes)
-    drop = tuple(i for i, n in enumerate(run.grid.names) if n not in over)
-    if not drop:
-        return f
-    return (f * volumes).sum(axis=tuple(1 + i for i in drop)) / volumes.sum(axis=drop)
-
-
-def _label(run, mean=False) -> str:
-    unit = run.f_attrs.get("units", "1")
-    pretty = {"(c/(MeV cm))^3": r"(c/(MeV cm))$^3$"}.get(unit, unit)
-    name = run.f_attrs.get("long_name", "f").replace("phase space density", "PSD").replace(" mu", " $\\mu$")
-    mean = ", MLT mean" if mean and "phi" in run.grid.names else ""
-    return name + mean + ("" if unit in ("", "1") else f" [{pretty}]")
-
-
-def _norm(values, limits=None, decades=5.0):
-    """A logarithmic colour scale whose ends are whole halves of a decade; a linear one for less than a factor of 30."""
-    from matplotlib.colors import LogNorm, Normalize
-
-    if limits is not None:
-        return LogNorm(float(limits[0]), float(limits[1]), clip=False)
-    good = values[np.isfinite(values) & (values > 0)]
-    if good.size == 0:
-        return LogNorm(1e-3, 1.0)
-    if values.min() > 0 and values.max() < 30 * values.min():
-        return Normalize(values.min(), values.max() * (1 + 1e-9))
-    top = math.ceil(2 * math.log10(good.max()) - 1e-9) / 2
-    low = math.floor(2 * math.log10(np.percentile(good, 1.0)) + 1e-9) / 2
-    return LogNorm(10.0 ** min(max(low, top - decades), top - 0.5), 10.0**top)
-
-
-def _limits(run):
-    return _style(run).get("range")
-
-
-def _style(run) -> dict:
-    style = run.attrs.get("style", {})
-    return style if isinstance(style, dict) else {}
-
-
-def _picked(run, n):
-    """Indices of the outputs the case names, or of n spread evenly."""
-    times = _style(run).get("times")
-    if times is None:
-        return np.unique(np.round(np.linspace(0, run.t.size - 1, n)).astype(int))
-    times = np.atleast_1d(times)
-    return np.unique([int(np.argmin(np.abs(run.t - s))) for s in times if s <= run.t[-1] * (1 + 1e-9) or s == times[0]])
-
-
-def _shells(run, n=3):
-    """Indices of cells at the L the case names, or of n inside the grid."""
-    axis = run.grid["L"]
-    L = _style(run).get("L")
-    L = np.linspace(axis.faces[0], axis.faces[-1], n + 2)[1:-1] if L is None else np.atleast_1d(L)
-    return np.unique([int(np.argmin(np.abs(axis.centers - x))) for x in L])
-
-
-def _moment(run, seconds, short=False) -> str:
-    if run.epoch is None:
-        minutes = seconds / 60
-        if minutes < 120:
-            return f"{minutes:.3g} min"
-        return f"{seconds / 3600:.3g} h" if minutes % 60 == 0 else f"{minutes // 60:.0f} h {minutes % 60:.0f} min"
-    import datetime
-
-    date = np.datetime64(run.dates(seconds), "s").item()
-    assert isinstance(date, datetime.datetime)
-    return f"{date.day} {date:%b} {date:%H:%M}" + ("" if short else " UT")
-
-
-def _time_axis(run, ax):
-    if run.epoch is None:
-        ax.set_xlabel("time [h]")
-        return
-    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
-
-    locator = AutoDateLocator(minticks=4, maxticks=9)
-    ax.xaxis.set_major_locator(locator)
-    ax.xaxis.set_major_formatter(ConciseDateFormatter(locator))
-    ax.set_xlabel("UTC")
-
-
-def _abscissa(run, seconds):
-    return run.dates(seconds) if run.epoch is not None else np.asarray(seconds) / 3600.0
-
-
-def _edges(t):
-    """Edges around points, for pcolormesh; the first and last cells keep to the run."""
-    middle = 0.5 * (t[1:] + t[:-1])
-    return np.concatenate([t[:1], middle, t[-1:]])
-
-
-def _colors(n):
-    import matplotlib
-
-    return matplotlib.colormaps["viridis"](np.linspace(0.0, 0.9, max(n, 1)))
-
-
-def _bar_of(fig, mesh, axes, label, **kw):
-    if type(mesh.norm).__name__ == "LogNorm":
-        kw = {"extend": "min"} | kw
-    bar = fig.colorbar(mesh, ax=axes, pad=0.015, **kw)
-    bar.set_label(label)
-    return bar
-
-
-def _under(cmap):
-    import matplotlib
-
-    cmap = matplotlib.colormaps[cmap]
-    return cmap.with_extremes(bad=cmap(0.0))
-
-
 def _driver_panel(run, ax, name):
     """One driver against time: Kp as coloured bars, anything else as a line."""
     d = run.drivers[name]
@@ -222,8 +74,8 @@ def _driver_panel(run, ax, name):
         keep = t < end
         edges = np.append(t[keep], min(end, t[keep][-1] + (10800.0 if t.size < 2 else t[1] - t[0])))
         colors = np.where(values[keep] < 4, "#4c9f70", np.where(values[keep] < 6, "#e0a030", "#c0392b"))
-        start = _abscissa(run, edges[:-1])
-        ax.bar(start, values[keep], width=_abscissa(run, edges[1:]) - start, align="edge", color=colors, edgecolor="white",
+        start = common.abscissa(run, edges[:-1])
+        ax.bar(start, values[keep], width=common.abscissa(run, edges[1:]) - start, align="edge", color=colors, edgecolor="white",
                linewidth=0.4)
         ax.set_ylim(0, 9)
         ax.set_yticks([0, 3, 6, 9])
@@ -232,13 +84,13 @@ def _driver_panel(run, ax, name):
         log = d["kind"] == "log-linear"
         fine = np.unique(np.concatenate([t[t <= end], np.linspace(0.0, end, 400)]))
         if d["kind"] == "step":
-            ax.step(_abscissa(run, t), values, where="post", color="k", lw=1.2)
+            ax.step(common.abscissa(run, t), values, where="post", color="k", lw=1.2)
         else:
             line = np.exp(np.interp(fine, t, np.log(values))) if log else np.interp(fine, t, values)
-            ax.plot(_abscissa(run, fine), line, color="k", lw=1.2)
+            ax.plot(common.abscissa(run, fine), line, color="k", lw=1.2)
         if log:
             ax.set_yscale("log")
-            ax.axhline(1.0, color=_GREY, lw=0.5, ls=":")
+            ax.axhline(1.0, color=common.GREY, lw=0.5, ls=":")
         words = {"outer_factor": "outer wall\nf / initial", "inner_factor": "inner wall\nf / initial", "dst": "Dst [nT]",
                  "bz": "Bz [nT]", "pdyn": "$P_{dyn}$ [nPa]"}
         ax.set_ylabel(words.get(name, name), fontsize=8)
@@ -252,23 +104,23 @@ def _driver_panel(run, ax, name):
 
 def l_time(run):
     """f averaged over MLT against time and L on a logarithmic colour scale, the drivers (Kp first) on top."""
-    run = _as_run(run)
+    run = common.as_run(run)
     panels = sorted(run.drivers, key=lambda n: n != "kp")
-    fig = _figure(run, 9.0, 4.2 + 0.9 * len(panels))
+    fig = common.figure(run, 9.0, 4.2 + 0.9 * len(panels))
     axes = fig.subplots(len(panels) + 1, 1, sharex=True, squeeze=False, height_ratios=[1] * len(panels) + [4])[:, 0]
     for ax, name in zip(axes, panels):
         _driver_panel(run, ax, name)
-    f, ax = _values(run), axes[-1]
-    mesh = ax.pcolormesh(_abscissa(run, _edges(run.t)), run.grid["L"].faces, np.ma.masked_less_equal(f, 0).T,
-                         norm=_norm(f, _limits(run)), cmap=_under("viridis"), rasterized=True)
+    f, ax = common.values(run), axes[-1]
+    mesh = ax.pcolormesh(common.abscissa(run, common.edges(run.t)), run.grid["L"].faces, np.ma.masked_less_equal(f, 0).T,
+                         norm=common.norm(f, common.limits(run)), cmap=common.under("viridis"), rasterized=True)
     ax.set_ylabel("L")
     for label, style, values in plot_overlays.in_time(plot_overlays.of_run(run), run.t).values():
-        ax.plot(_abscissa(run, run.t), np.where(values < run.grid["L"].faces[-1], values, np.nan), label=label, **style)
+        ax.plot(common.abscissa(run, run.t), np.where(values < run.grid["L"].faces[-1], values, np.nan), label=label, **style)
     if ax.get_legend_handles_labels()[1]:
         ax.legend(fontsize=7.5, loc="lower left", facecolor="#30506c", labelcolor="w", framealpha=0.9)
-    ax.set_xlim(*_abscissa(run, np.array([run.t[0], run.planned[-1]])))
-    _time_axis(run, ax)
-    _bar_of(fig, mesh, ax, _label(run, mean=True))
+    ax.set_xlim(*common.abscissa(run, np.array([run.t[0], run.planned[-1]])))
+    common.time_axis(run, ax)
+    common.bar_of(fig, mesh, ax, common.label(run, mean=True))
     return fig
 
 
@@ -277,20 +129,20 @@ def dials(run, n: int = 8):
 
     With drift contours, plasmapause and magnetopause over it where there is convection (output.overlays says otherwise).
     """
-    run = _as_run(run)
-    picked = _picked(run, n)
+    run = common.as_run(run)
+    picked = common.picked(run, n)
     columns = min(4, len(picked))
     rows = -(-len(picked) // columns)
-    fig = _figure(run, 2.75 * columns + 0.8, 2.95 * rows + 0.9)
+    fig = common.figure(run, 2.75 * columns + 0.8, 2.95 * rows + 0.9)
     axes = fig.subplots(rows, columns, squeeze=False, subplot_kw={"projection": "polar"}).ravel()
-    f = _values(run, ("L", "phi"))[picked]
-    norm, faces = _norm(f, _limits(run)), run.grid["L"].faces
+    f = common.values(run, ("L", "phi"))[picked]
+    norm, faces = common.norm(f, common.limits(run)), run.grid["L"].faces
     kp, over, drawn = run.drivers.get("kp"), plot_overlays.of_run(run), {}
     for ax, i, values in zip(axes, picked, f):
         ax.set_theta_zero_location("S")
         ax.grid(False)
-        mesh = ax.pcolormesh(run.grid["phi"].faces, faces, np.ma.masked_less_equal(values, 0), norm=norm, cmap=_under("viridis"),
-                             rasterized=True)
+        mesh = ax.pcolormesh(run.grid["phi"].faces, faces, np.ma.masked_less_equal(values, 0), norm=norm,
+                             cmap=common.under("viridis"), rasterized=True)
         drawn |= plot_overlays.draw(ax, over, run.t[i])
         _earth(ax)
         ax.set_rlim(0, faces[-1])
@@ -301,7 +153,7 @@ def dials(run, n: int = 8):
             ax.plot(around, np.full(200, float(x)), color="w", lw=0.3, alpha=0.6)
         ax.set_thetagrids([0, 90, 180, 270], ["00", "06", "12", "18"], fontsize=8)
         ax.tick_params(pad=-1.5)
-        text = _moment(run, run.t[i])
+        text = common.moment(run, run.t[i])
         if kp is not None:
             at = max(0, np.searchsorted(kp["t"], run.t[i], side="right") - 1)
             text += f"   Kp {kp['values'][min(at, len(kp['values']) - 1)]:.1f}"
@@ -309,7 +161,7 @@ def dials(run, n: int = 8):
     for ax in axes[len(picked):]:
         ax.remove()
     plot_overlays.legend(fig, drawn)
-    _bar_of(fig, mesh, list(axes[:len(picked)]), _label(run), shrink=0.7 if rows > 1 else 0.9)
+    common.bar_of(fig, mesh, list(axes[:len(picked)]), common.label(run), shrink=0.7 if rows > 1 else 0.9)
     return fig
 
 
@@ -321,16 +173,16 @@ def _earth(ax):
 
 def cuts(run, n: int = 7):
     """f(L), averaged over MLT, at moments through the run."""
-    run = _as_run(run)
-    fig = _figure(run, 7.0, 4.8)
+    run = common.as_run(run)
+    fig = common.figure(run, 7.0, 4.8)
     ax = fig.subplots()
-    f, picked = _values(run), _picked(run, n)
-    for i, color in zip(picked, _colors(len(picked))):
-        ax.plot(run.grid["L"].centers, np.ma.masked_less_equal(f[i], 0), color=color, label=_moment(run, run.t[i]), lw=1.6)
-    norm = _norm(f, None, decades=6.0)
+    f, picked = common.values(run), common.picked(run, n)
+    for i, color in zip(picked, common.colors(len(picked))):
+        ax.plot(run.grid["L"].centers, np.ma.masked_less_equal(f[i], 0), color=color, label=common.moment(run, run.t[i]), lw=1.6)
+    norm = common.norm(f, None, decades=6.0)
     if type(norm).__name__ == "LogNorm":
         ax.set(yscale="log", ylim=(norm.vmin, max(norm.vmax, 1.2 * f[picked].max())))
-    ax.set(xlabel="L", ylabel=_label(run, mean=True), xlim=run.grid["L"].faces[[0, -1]])
+    ax.set(xlabel="L", ylabel=common.label(run, mean=True), xlim=run.grid["L"].faces[[0, -1]])
     ax.grid(alpha=0.25, which="both", lw=0.4)
     ax.legend(fontsize=8, framealpha=0.9)
     return fig
@@ -338,22 +190,22 @@ def cuts(run, n: int = 7):
 
 def mlt(run, n: int = 5):
     """f against MLT at fixed L, one panel a shell, one line a moment."""
-    run = _as_run(run)
-    shells, picked = _shells(run), _picked(run, n)
-    fig = _figure(run, 2.9 * len(shells) + 2.3, 4.0)
+    run = common.as_run(run)
+    shells, picked = common.shells(run), common.picked(run, n)
+    fig = common.figure(run, 2.9 * len(shells) + 2.3, 4.0)
     axes = fig.subplots(1, len(shells), squeeze=False)[0]
-    f = _values(run, ("L", "phi"))
+    f = common.values(run, ("L", "phi"))
     hours = 12.0 * run.grid["phi"].centers / np.pi
     for ax, j in zip(axes, shells):
-        for i, color in zip(picked, _colors(len(picked))):
-            ax.plot(hours, f[i, j], color=color, lw=1.5, label=_moment(run, run.t[i]))
+        for i, color in zip(picked, common.colors(len(picked))):
+            ax.plot(hours, f[i, j], color=color, lw=1.5, label=common.moment(run, run.t[i]))
         shown = f[picked][:, j]
         if shown.min() > 0 and shown.max() > 30 * shown.min():
             ax.set_yscale("log")
         ax.set_title(f"L = {run.grid['L'].centers[j]:.2f}", fontsize=10)
         ax.set(xlabel="MLT [h]", xlim=(0, 24), xticks=[0, 6, 12, 18, 24])
         ax.grid(alpha=0.25, lw=0.4)
-    axes[0].set_ylabel(_label(run))
+    axes[0].set_ylabel(common.label(run))
     handles, labels = axes[0].get_legend_handles_labels()
     fig.legend(handles, labels, loc="outside right upper", fontsize=8, frameon=False)
     return fig
@@ -363,26 +215,26 @@ def keogram(run):
     """f over its MLT mean against time and MLT at fixed L: drift echoes are slanted stripes."""
     from matplotlib.colors import LogNorm
 
-    run = _as_run(run)
-    shells = _shells(run)
-    fig = _figure(run, 9.0, 1.9 * len(shells) + 1.3)
+    run = common.as_run(run)
+    shells = common.shells(run)
+    fig = common.figure(run, 9.0, 1.9 * len(shells) + 1.3)
     axes = fig.subplots(len(shells), 1, sharex=True, squeeze=False)[:, 0]
-    f = _values(run, ("L", "phi"))[:, shells]
+    f = common.values(run, ("L", "phi"))[:, shells]
     mean = f.mean(axis=-1, keepdims=True)
     ratio = np.where(mean > 0, f / np.where(mean > 0, mean, 1.0), 1.0)
     spread = np.max(np.abs(np.log(np.clip(ratio, 0.05, 20.0))))
     spread = float(np.clip(np.exp(spread), 1.05, 10.0))
     norm = LogNorm(1 / spread, spread)
     hours = 12.0 * run.grid["phi"].faces / np.pi
-    x = _abscissa(run, _edges(run.t))
+    x = common.abscissa(run, common.edges(run.t))
     for k, (ax, j) in enumerate(zip(axes, shells)):
         mesh = ax.pcolormesh(x, hours, np.maximum(ratio[:, k], 1e-30).T, norm=norm, cmap="RdBu_r", rasterized=True)
         ax.set(ylabel="MLT [h]", ylim=(0, 24), yticks=[0, 6, 12, 18, 24])
         ax.text(0.01, 0.95, f"L = {run.grid['L'].centers[j]:.2f}", transform=ax.transAxes, va="top", fontsize=9,
                 bbox={"fc": "w", "ec": "none", "alpha": 0.75, "pad": 1.5})
-    ax.set_xlim(*_abscissa(run, run.t[[0, -1]]))
-    _time_axis(run, ax)
-    bar = _bar_of(fig, mesh, list(axes), "f / MLT mean", extend="both")
+    ax.set_xlim(*common.abscissa(run, run.t[[0, -1]]))
+    common.time_axis(run, ax)
+    bar = common.bar_of(fig, mesh, list(axes), "f / MLT mean", extend="both")
     candidates = (0.1, 0.2, 0.5, 1, 2, 5, 10) if spread > 2.2 else (0.5, 0.8, 0.9, 0.95, 1, 1.05, 1.1, 1.25, 2)
     ticks = [v for v in candidates if abs(math.log(v)) <= math.log(spread) + 1e-9]
     bar.set_ticks(ticks, labels=[f"{v:g}" for v in ticks])
@@ -392,22 +244,22 @@ def keogram(run):
 
 def map_(run, n: int = 4):
     """f(L, MLT) as maps; where the case holds a drift-resonant wave, its separatrix and theoretical width are drawn in."""
-    run = _as_run(run)
-    picked = _picked(run, n)
+    run = common.as_run(run)
+    picked = common.picked(run, n)
     columns = min(2, len(picked))
     rows = -(-len(picked) // columns)
-    fig = _figure(run, 4.4 * columns + 1.2, 2.7 * rows + 1.2)
+    fig = common.figure(run, 4.4 * columns + 1.2, 2.7 * rows + 1.2)
     axes = fig.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
-    f = _values(run, ("L", "phi"))[picked]
+    f = common.values(run, ("L", "phi"))[picked]
     hours, L = 12.0 * run.grid["phi"].faces / np.pi, run.grid["L"].faces
-    norm = _norm(f, _limits(run))
+    norm = common.norm(f, common.limits(run))
     wave, over, drawn = run.attrs.get("island"), plot_overlays.of_run(run), {}
     for ax, i, values in zip(axes, picked, f):
-        mesh = ax.pcolormesh(hours, L, values, cmap=_under("viridis"), rasterized=True, norm=norm)
+        mesh = ax.pcolormesh(hours, L, values, cmap=common.under("viridis"), rasterized=True, norm=norm)
         drawn |= plot_overlays.draw(ax, over, run.t[i], polar=False)
         if wave:
             plot_overlays.separatrix(ax, wave, run.t[i])
-        ax.set_title(_moment(run, run.t[i]), fontsize=9)
+        ax.set_title(common.moment(run, run.t[i]), fontsize=9)
         ax.set(xlim=(0, 24), xticks=[0, 6, 12, 18, 24], ylim=L[[0, -1]])
     for ax in axes[len(picked):]:
         ax.remove()
@@ -420,7 +272,7 @@ def map_(run, n: int = 4):
         handles, labels = axes[0].get_legend_handles_labels()
         drawn |= dict(zip(labels, handles))
     plot_overlays.legend(fig, drawn)
-    _bar_of(fig, mesh, list(axes[:len(picked)]), _label(run))
+    common.bar_of(fig, mesh, list(axes[:len(picked)]), common.label(run))
     return fig
 
 

@@ -12,6 +12,7 @@ import json
 
 import numpy as np
 
+from jaxbelt import plot_common as common
 from jaxbelt.grid import Grid
 from jaxbelt.physics import foliated_maps as maps
 from jaxbelt.physics import foliated_moments as fm
@@ -28,7 +29,7 @@ def _runs(run):
     """[(label, run without the axis of runs)]."""
     from jaxbelt import plot
 
-    run = plot._as_run(run, False)
+    run = common.as_run(run, False)
     axis = run.grid.axes[0]
     if axis.name == "mu":
         return [("", run)]
@@ -113,16 +114,14 @@ def averages(run, *more, labels=None, units=None, usual=False):
 
     more: further runs for the same axes; labels: one for each run drawn.
     """
-    from jaxbelt.plot import _as_run, _figure
-
     drawn = [pair for one in (run, *more) for pair in _runs(one)]
-    first = _as_run(run, False)
+    first = common.as_run(run, False)
     units, (name, _, meaning) = _units(first, units), _par(usual)
     if labels is not None:
         if len(labels) != len(drawn):
             raise ValueError(f"labels: needs {len(drawn)}, one for each run, got {len(labels)}")
         drawn = [(label, part) for label, (_, part) in zip(labels, drawn)]
-    fig = _figure(first, 7.0, 5.6)
+    fig = common.figure(first, 7.0, 5.6)
     top, low = fig.subplots(2, 1, sharex=True, height_ratios=[3, 1.2])
     import matplotlib
 
@@ -155,12 +154,10 @@ def averages(run, *more, labels=None, units=None, usual=False):
 
 def profiles(run, n: int = 3, units=None, usual=False):
     """T_perp, T_par and density along z = 0 against r (Fig. 2), one column a run; the start is dashed and marked 0."""
-    from jaxbelt.plot import _as_run, _figure, _picked
-
-    runs, first = _runs(run), _as_run(run, False)
+    runs, first = _runs(run), common.as_run(run, False)
     units, (name, _, meaning) = _units(first, units), _par(usual)
-    picked = _picked(first, n)
-    fig = _figure(first, 4.4 * len(runs) + 1.6, 5.8)
+    picked = common.picked(first, n)
+    fig = common.figure(first, 4.4 * len(runs) + 1.6, 5.8)
     axes = fig.subplots(2, len(runs), sharex=True, sharey="row", squeeze=False, height_ratios=[1.7, 1])
     tones = [_shades(c, len(picked)) for c in (_PERP, _PAR, "Greys")]
     for column, (label, part) in zip(axes.T, runs):
@@ -208,13 +205,11 @@ def meridian(run, n: int = 3, units=None, usual=False, points: int = 240):
 
     Line densities: along tangents to circles of radius b at z = 0, and at b in the middle of the domain against the height z.
     """
-    from jaxbelt.plot import _bar_of, _figure, _norm, _picked
-
     run = _alone(run)
     units, (name, symbol, _) = _units(run, units), _par(usual)
-    picked = _picked(run, n)
+    picked = common.picked(run, n)
     columns = len(picked)
-    fig = _figure(run, 2.5 * columns + 4.4, 7.4)
+    fig = common.figure(run, 2.5 * columns + 4.4, 7.4)
     spec = fig.add_gridspec(3, columns + 1, width_ratios=[1.0] * columns + [1.3])
     grid = _plane(run, 0)[0]
     fields, where = _fields(run, picked, name), None
@@ -224,7 +219,7 @@ def meridian(run, n: int = 3, units=None, usual=False, points: int = 240):
     for row, (field, cmap, label) in enumerate(scales):
         values = np.stack([np.asarray(getattr(one, field or "n")) for one in fields])
         images = maps.meridian(grid, values, r, z)[2]
-        norm = _norm(np.nan_to_num(values)) if field is None else _linear(values)
+        norm = common.norm(np.nan_to_num(values)) if field is None else _linear(values)
         axes = []
         for k, i in enumerate(picked):
             ax = fig.add_subplot(spec[row, k], sharex=where, sharey=where)
@@ -239,7 +234,7 @@ def meridian(run, n: int = 3, units=None, usual=False, points: int = 240):
             if k == 0:
                 ax.set_ylabel("z [$R_p$]")
             axes.append(ax)
-        bar = _bar_of(fig, mesh, axes, label, shrink=0.9, aspect=16)
+        bar = common.bar_of(fig, mesh, axes, label, shrink=0.9, aspect=16)
         if field is not None and units is not None:
             bar.set_label(label.replace("[$T_0$]", f"[$T_0$ = {units.T0:g} eV]"))
     _line_densities(fig, spec, run, picked, grid, fields, units)
@@ -314,12 +309,10 @@ def phase_space(run, n: int = 3, psi=None, mu=None, units=None, speed=None, deca
     """
     from matplotlib.colors import LogNorm
 
-    from jaxbelt.plot import _bar_of, _figure, _picked, _under
-
     run = _alone(run)
-    grid, units, picked = run.grid, _units(run, units), _picked(run, n)
+    grid, units, picked = run.grid, _units(run, units), common.picked(run, n)
     rows = _leaves(grid, psi, mu)
-    fig = _figure(run, 3.0 * len(picked) + 1.6, 2.7 * len(rows) + 1.1)
+    fig = common.figure(run, 3.0 * len(picked) + 1.6, 2.7 * len(rows) + 1.1)
     axes = fig.subplots(len(rows), len(picked), sharex="row", sharey="row", squeeze=False)
     for row, (line, (i_psi, i_mu)) in enumerate(zip(axes, rows)):
         p0, m = float(grid["psi"].centers[i_psi]), float(grid["mu"].centers[i_mu])
@@ -335,13 +328,13 @@ def phase_space(run, n: int = 3, psi=None, mu=None, units=None, speed=None, deca
         norm = LogNorm(top * 10.0**-decades, top)
         high = speed or 1.05 * min(grid["p"].faces[-1] * p0**3, 4.5)
         for ax, i, frame in zip(line, picked, frames):
-            mesh = ax.pcolormesh(x, y, frame, norm=norm, cmap=_under("viridis"), rasterized=True)
+            mesh = ax.pcolormesh(x, y, frame, norm=norm, cmap=common.under("viridis"), rasterized=True)
             _energy_lines(ax, p0, m, high)
             ax.set(ylim=(-high, high), xlim=(length[edge][0], length[edge][-1]))
             if row == 0:
                 ax.set_title(_when(run.t[i], units), fontsize=9)
         line[0].set_ylabel(r"$v_\parallel$ [$v_{th}$]" + f"\nL = {1 / p0:.2f}, $\\mu$ = {m:.3g}", fontsize=9)
-        _bar_of(fig, mesh, list(line), "P", aspect=14)
+        common.bar_of(fig, mesh, list(line), "P", aspect=14)
     for ax in axes[-1]:
         ax.set_xlabel("l [$R_p$]")
     if units is not None:

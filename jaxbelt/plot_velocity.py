@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import numpy as np
 
+from jaxbelt import plot_common as common
+
 __all__ = ["distribution", "moments", "spectrum"]
 
 
 def spectrum(run, n: int = 6):
     """g(v), the mean over xi, at moments through the run, log-log, and below it the local slope -d ln g/d ln v."""
-    from jaxbelt.plot import _as_run, _colors, _figure, _label, _picked, _values
-
-    run = _as_run(run)
-    fig = _figure(run, 7.0, 6.4)
+    run = common.as_run(run)
+    fig = common.figure(run, 7.0, 6.4)
     top, low = fig.subplots(2, 1, sharex=True, height_ratios=[2.2, 1])
-    v, f, picked = run.grid["v"].centers, _values(run, ("v",)), _picked(run, n)
+    v, f, picked = run.grid["v"].centers, common.values(run, ("v",)), common.picked(run, n)
     peak = f[picked].max()
-    for i, color in zip(picked, _colors(len(picked))):
+    for i, color in zip(picked, common.colors(len(picked))):
         g = np.ma.masked_less_equal(f[i], 1e-16 * peak)
         top.loglog(v, g, color=color, lw=1.5, label=_when(run, run.t[i]))
         middle = np.sqrt(v[1:] * v[:-1])
         low.semilogx(middle, -np.ma.diff(np.ma.log(g)) / np.diff(np.log(v)), color=color, lw=1.2)
-    label = _label(run).replace("f(v, xi)", "g(v), mean over xi")
+    label = common.label(run).replace("f(v, xi)", "g(v), mean over xi")
     top.set(ylabel=label, ylim=(1e-16 * peak, 3 * peak), xlim=run.grid["v"].faces[[0, -1]])
     top.legend(fontsize=8, framealpha=0.9)
     low.axhline(3.0, color="0.35", lw=0.6, ls=":")
@@ -42,15 +42,13 @@ def spectrum(run, n: int = 6):
 
 def moments(run):
     """Number density and mean energy against time, relative to the start."""
-    from jaxbelt.plot import _abscissa, _as_run, _figure, _values
-
-    run = _as_run(run)
-    fig = _figure(run, 7.0, 4.2)
+    run = common.as_run(run)
+    fig = common.figure(run, 7.0, 4.2)
     ax = fig.subplots()
-    axis, f = run.grid["v"], _values(run, ("v",))
+    axis, f = run.grid["v"], common.values(run, ("v",))
     number = f @ axis.measure
     energy = f @ (axis.measure * axis.centers**2) / number
-    x = _abscissa(run, run.t) if run.epoch is not None else run.t
+    x = common.abscissa(run, run.t) if run.epoch is not None else run.t
     for y, label in ((number, "number"), (energy, "mean energy")):
         ax.plot(x, y / y[0], lw=1.6, label=label)
     rate = run.attrs.get("diffusion_rate_per_s")
@@ -58,8 +56,8 @@ def moments(run):
         fine = np.linspace(run.t[0], run.t[-1], 400)
         growth = np.exp(10.0 * float(rate) * (fine - fine[0]))
         keep = growth < 1.3 * np.max(energy / energy[0])
-        ax.plot((_abscissa(run, fine) if run.epoch is not None else fine)[keep], growth[keep], color="0.35", lw=0.9, ls="--",
-                label="velocity diffusion alone, exp(10 $\\nu_\\parallel G\\,t$)")
+        ax.plot((common.abscissa(run, fine) if run.epoch is not None else fine)[keep], growth[keep], color="0.35", lw=0.9,
+                ls="--", label="velocity diffusion alone, exp(10 $\\nu_\\parallel G\\,t$)")
     if np.max(energy / energy[0]) > 30:
         ax.set_yscale("log")
     ax.set(ylabel="relative to the start", xlabel="UTC" if run.epoch is not None else "t [s]")
@@ -70,25 +68,21 @@ def moments(run):
 
 
 def _when(run, t) -> str:
-    from jaxbelt.plot import _moment
-
-    return _moment(run, t) if run.epoch is not None or run.t[-1] > 7200 else f"{t:g} s"
+    return common.moment(run, t) if run.epoch is not None or run.t[-1] > 7200 else f"{t:g} s"
 
 
 def distribution(run, n: int = 4):
     """f over (v_par, v_perp) at moments through the run, with the boundary of the trapped electrons, E_par = h E_perp."""
     from matplotlib.colors import LogNorm
 
-    from jaxbelt.plot import _as_run, _bar_of, _figure, _label, _picked, _under, _values
-
-    run = _as_run(run)
-    picked = _picked(run, n)
+    run = common.as_run(run)
+    picked = common.picked(run, n)
     columns = min(4, len(picked))
     rows = -(-len(picked) // columns)
-    fig = _figure(run, 3.1 * columns + 1.0, 1.9 * rows + 1.3)
+    fig = common.figure(run, 3.1 * columns + 1.0, 1.9 * rows + 1.3)
     axes = fig.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
     v, xi = run.grid["v"].centers, run.grid["xi"].centers
-    f = _values(run, ("v", "xi"))[picked]
+    f = common.values(run, ("v", "xi"))[picked]
     top = f.max()
     # as far as f stays within four decades of its peak
     reach = v[np.any(f > 1e-4 * top, axis=(0, 2))].max()
@@ -97,7 +91,7 @@ def distribution(run, n: int = 4):
     par, perp = v[:, None] * both, v[:, None] * np.sqrt(1.0 - both**2)
     for ax, i, values in zip(axes, picked, f):
         mesh = ax.pcolormesh(par, perp, np.concatenate([values[:, ::-1], values], axis=1), shading="gouraud",
-                             cmap=_under("viridis"), norm=LogNorm(1e-4 * top, top), rasterized=True)
+                             cmap=common.under("viridis"), norm=LogNorm(1e-4 * top, top), rasterized=True)
         h = run.attrs.get("h")
         if h is not None:
             for side in (1, -1):
@@ -114,5 +108,5 @@ def distribution(run, n: int = 4):
     handles, labels = axes[0].get_legend_handles_labels()
     if handles:
         fig.legend(handles, labels, loc="outside lower right", fontsize=8, facecolor="#30506c", labelcolor="w")
-    _bar_of(fig, mesh, list(axes[:len(picked)]), _label(run), shrink=0.8)
+    common.bar_of(fig, mesh, list(axes[:len(picked)]), common.label(run), shrink=0.8)
     return fig

@@ -111,3 +111,23 @@ def test_folder_that_cannot_be_written(tmp_path):
         io.check_writable(tmp_path / "file" / "out")
     with pytest.raises(InputError, match="MiB free"):
         io.check_writable(tmp_path, 2**62)
+
+
+def test_an_equation_offers_its_own_coordinates():
+    """Without a word about it here: `add_coordinates` in the module of its flows, or in that of its name."""
+    import sys
+    import types
+
+    from jaxbelt._dataset import equation_hook
+    from jaxbelt.physics.foliated_maps import add_coordinates
+
+    own = types.ModuleType("own_equation")
+    own.add_coordinates = lambda data: data.assign_coords(twice=2 * data.L)
+    sys.modules["own_equation"] = own
+    try:
+        assert equation_hook("add_coordinates", "anything", "own_equation") is own.add_coordinates
+    finally:
+        del sys.modules["own_equation"]
+    assert equation_hook("add_coordinates", "foliated") is add_coordinates
+    for name in ("drift_diffusion", "no_such_equation", "", "../io"):
+        assert equation_hook("add_coordinates", name) is None

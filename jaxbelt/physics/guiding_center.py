@@ -28,16 +28,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..coefficients import evaluate, function, parameters
+from .bounce_quadrature import SIN, Quarter, bounce, mirror, root
 from .field_lines import Point, from_cartesian, from_length, from_potential
 
 __all__ = ["GuidingCenter", "UNIT", "to_canonical", "to_paper", "pair_angle", "measure", "energy", "hamiltonian", "drift",
            "canonical_drift", "cartesian_drift", "two_form", "mirror_point", "is_trapped", "bounce_average", "bounce_period",
            "bounce_action", "bounce_action_rate", "drift_rate", "drift_period", "Orbit", "orbit"]
-
-_NODES = 64
-_ANGLES = (np.arange(_NODES) + 0.5) * (0.5 * math.pi / _NODES)    # midpoints: exponentially accurate for what is periodic
-_SIN, _COS2 = np.sin(_ANGLES), np.cos(_ANGLES) ** 2
-
 
 @parameters
 class GuidingCenter:
@@ -203,32 +199,6 @@ def two_form(l, v, psi, of: GuidingCenter = UNIT):
 
 # --- the bounce, in the mean potential ---
 
-@jax.custom_jvp
-@jax.jit
-def _mirror(excess):
-    """(w, x) = (sin^2, cos^2) of the mirror latitude, where B/B_eq = sqrt(1 + 3 w)/(1 - w)^3 = 1 + excess."""
-    # x = W z with W = (1 + excess)^(-1/3): z^6 + 3 W z = 4, Newton from above
-    W = 1.0 / jnp.cbrt(1.0 + excess)
-    z = 4.0 ** (1.0 / 6.0) * jnp.ones_like(W)
-    for _ in range(6):
-        z = z - (z**6 + 3.0 * W * z - 4.0) / (6.0 * z**5 + 3.0 * W)
-    x = W * z
-    # near the equator 1 - x has lost digits: Newton on w itself, in logarithms, gives them back
-    near = x > 0.5
-    w = jnp.where(near, 1.0 - x, 0.5)
-    for _ in range(2):
-        w = w - (0.5 * jnp.log1p(3.0 * w) - 3.0 * jnp.log1p(-w) - jnp.log1p(excess)) / (1.5 / (1.0 + 3.0 * w) + 3.0 / (1.0 - w))
-    w = jnp.where(near, w, 1.0 - x)
-    return w, jnp.where(near, 1.0 - w, x)
-
-
-@_mirror.defjvp
-def _(primals, tangents):
-    w, x = _mirror(*primals)
-    dw = tangents[0] / ((1.0 + primals[0]) * (1.5 / (1.0 + 3.0 * w) + 3.0 / x))
-    return (w, x), (dw, -dw)
-
-
 def _kinetic(H, mu, psi, of, t):
     """(kinetic energy, its excess over mu B_eq in units of mu B_eq), checked where concrete."""
     _check_mu(mu)
@@ -248,34 +218,6 @@ def _kinetic(H, mu, psi, of, t):
     return jnp.where(excess < floor, least, kinetic), jnp.where(excess < floor, 0.0, excess)
 
 
-def _root(w):
-    """sqrt(w), 0 with derivative 0 where w <= 0."""
-    some = w > 0.0
-    return jnp.where(some, jnp.sqrt(jnp.where(some, w, 1.0)), 0.0)
-
-
-class _Quarter:
-    """A quarter of the bounce at the nodes (last axis) of s = s_m sin(xi): 1 - B/B_m = (w_m - w) h, no digit lost."""
-
-    def __init__(self, kinetic, excess, psi, m):
-        self.w_m, x_m = (v[..., None] for v in _mirror(excess))
-        self.speed = jnp.sqrt(2.0 * kinetic / m)
-        cos2 = self.cos2 = jnp.asarray(_COS2, self.w_m.dtype)
-        self.w = self.w_m * (1.0 - cos2)
-        self.x = x_m + self.w_m * cos2
-        g, g_m, x = jnp.sqrt(1.0 + 3.0 * self.w), jnp.sqrt(1.0 + 3.0 * self.w_m), self.x
-        self.h = (3.0 * x**3 / (g_m + g) + g * (x * (x + x_m) + x_m**2)) / (x**3 * g_m)
-        self.path = g                                                     # dl = (1/psi) g ds
-        self.time = g / jnp.sqrt(self.h)                                  # dt = time dxi/(psi speed)
-        self.b = 1.0 - self.w_m * cos2 * self.h                           # B/B_m
-
-    def integral(self, values):
-        return jnp.sum(values, axis=-1) * (0.5 * math.pi / _NODES)
-
-    def average(self, values):
-        return jnp.sum(values * self.time, axis=-1) / jnp.sum(self.time, axis=-1)
-
-
 def mirror_point(H, mu, psi, of: GuidingCenter = UNIT, t=0.0) -> Point:
     """Where a particle of energy H and moment mu turns on the field line psi, mu B = H - e phi(psi): the mirror point with
     l > 0 (the other is its image). It may lie inside the planet; see `is_trapped`.
@@ -283,8 +225,8 @@ def mirror_point(H, mu, psi, of: GuidingCenter = UNIT, t=0.0) -> Point:
     Raises ValueError if H is less than the particle has at rest along B at the equator (traced: taken as that). The derivative
     of the mirror point where it is the equator, infinite, is given as 0.
     """
-    w, x = _mirror(_kinetic(H, mu, psi, of, t)[1])
-    return Point(_root(w), x, jnp.broadcast_to(jnp.asarray(psi), x.shape))
+    w, x = mirror(_kinetic(H, mu, psi, of, t)[1])
+    return Point(root(w), x, jnp.broadcast_to(jnp.asarray(psi), x.shape))
 
 
 def is_trapped(H, mu, psi, of: GuidingCenter = UNIT, t=0.0):
@@ -292,31 +234,21 @@ def is_trapped(H, mu, psi, of: GuidingCenter = UNIT, t=0.0):
     return mirror_point(H, mu, psi, of, t).r >= 1.0
 
 
-@jax.jit
-def _bounce(kinetic, excess, psi, m, e):
-    """(period, action, drift rate without the electric one)."""
-    at = _Quarter(kinetic, excess, psi, m)
-    g = 3.0 * at.x * (2.0 - at.x) / (4.0 - 3.0 * at.x) ** 2               # B_psi = g B/psi
-    return (4.0 * at.integral(at.time) / (psi * at.speed),
-            4.0 * m * at.speed / psi * at.integral(at.w_m * at.path * jnp.sqrt(at.h) * at.cos2),
-            kinetic / (e * psi) * at.average((2.0 - at.b) * g))
-
-
 def bounce_period(H, mu, psi, of: GuidingCenter = UNIT, t=0.0):
     """Bounce period T_b = 4 T(y)/(psi v), y = sin(alpha_eq), T(1) = pi/(3 sqrt2), to rounding (`dipole.T` is the usual 1 %
     approximation). Small oscillations: 2 pi/(3 sqrt(mu/m) psi^(5/2)). As if there were no planet; errors as `mirror_point`."""
-    return _bounce(*_kinetic(H, mu, psi, of, t), jnp.asarray(psi), of.m, of.e)[0]
+    return bounce(*_kinetic(H, mu, psi, of, t), jnp.asarray(psi), of.m, of.e)[0]
 
 
 def bounce_action(H, mu, psi, of: GuidingCenter = UNIT, t=0.0):
     """Bounce action J_par = closed integral of m v dl along the field line psi in the mean potential; dJ_par/dH = T_b."""
-    return _bounce(*_kinetic(H, mu, psi, of, t), jnp.asarray(psi), of.m, of.e)[1]
+    return bounce(*_kinetic(H, mu, psi, of, t), jnp.asarray(psi), of.m, of.e)[1]
 
 
 def drift_rate(H, mu, psi, of: GuidingCenter = UNIT, t=0.0):
     """Bounce-averaged dtheta/dt = (1/e) dH/dpsi at constant J_par: 3 K/(e psi) + phi'(psi) for equatorial particles of
     kinetic energy K."""
-    magnetic = _bounce(*_kinetic(H, mu, psi, of, t), jnp.asarray(psi), of.m, of.e)[2]
+    magnetic = bounce(*_kinetic(H, mu, psi, of, t), jnp.asarray(psi), of.m, of.e)[2]
     return magnetic + of.mean(t, *_floats(psi))[1]
 
 
@@ -328,9 +260,9 @@ def drift_period(H, mu, psi, of: GuidingCenter = UNIT, t=0.0):
 def bounce_average(values, H, mu, psi, of: GuidingCenter = UNIT, t=0.0):
     """Time average over a bounce of values(chi, p): elementwise, called with arrays of one more (last) axis."""
     kinetic, excess = _kinetic(H, mu, psi, of, t)
-    at = _Quarter(kinetic, excess, psi, of.m)
-    s_m = _root(at.w_m)
-    s = s_m * jnp.asarray(_SIN, s_m.dtype)
+    at = Quarter(kinetic, excess, psi, of.m)
+    s_m = root(at.w_m)
+    s = s_m * jnp.asarray(SIN, s_m.dtype)
     here = Point(s, at.x, jnp.broadcast_to(jnp.asarray(psi), kinetic.shape)[..., None])
     p = at.speed[..., None] * s_m * jnp.sqrt(at.cos2 * at.h) / here.B
     total = sum(values(sign * here.chi, way * p) for sign in (1.0, -1.0) for way in (1.0, -1.0))

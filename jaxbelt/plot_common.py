@@ -1,0 +1,160 @@
+"""What pictures of runs share: the figure with its title and notes, colour scales, time axes, the moments and shells shown."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from pathlib import Path
+
+import numpy as np
+
+__all__ = ["GREY", "abscissa", "as_run", "bar_of", "colors", "edges", "figure", "label", "limits", "moment", "norm", "picked",
+           "shells", "style", "time_axis", "under", "values"]
+
+GREY = "0.35"
+
+
+def as_run(run, one=True):
+    """A `Run`, also of a Solution; `one`: runs with a leading axis of nodes are refused."""
+    if one and run.grid.axes[0].is_nodes:
+        axis = run.grid.axes[0]
+        raise ValueError(f"this run has {axis.n} nodes of {axis.name}; draw one of them, plot.at_node(run, k)")
+    if hasattr(run, "attrs"):
+        return run
+    from jaxbelt.io import Run
+
+    f, t = np.asarray(run.f), np.asarray(run.t)
+    return Run(path=Path("solution.nc"), grid=run.grid, t=t, f=f, content=np.zeros(t.size), budget={}, state=f[-1], result=0,
+               epoch=run.problem.epoch, status="complete", drivers={}, planned=t,
+               attrs={"title": run.problem.equation, "problem": run.problem},
+               f_attrs=dict(zip(("units", "long_name"), run.problem.quantity[1:])))
+
+
+def figure(run, width, height, title=""):
+    """An empty figure with the title, the status and the notes of the run."""
+    from matplotlib.figure import Figure
+
+    fig = Figure(figsize=(width, height), layout="constrained")
+    name = run.attrs.get("long_title", run.attrs.get("title", ""))
+    status = {"unfinished": "  (unfinished run)", "diverged": "  (stopped: diverged)"}.get(run.status, "")
+    fig.suptitle("\n".join(textwrap.wrap(name + status, int(width * 11)) + ([title] if title else [])), fontsize=11)
+    notes = run.attrs.get("notes", "")
+    if notes:
+        text = "\n".join(textwrap.wrap(notes, int(width * 15)))
+        fig.supxlabel(text, fontsize=7, color=GREY, x=0.01, ha="left")
+    return fig
+
+
+def values(run, over=("L",)):
+    """f averaged over all axes that are not in `over`, weighted by volume: (nt, *those axes)."""
+    f, volumes = np.asarray(run.f, float), np.asarray(run.grid.volumes)
+    drop = tuple(i for i, n in enumerate(run.grid.names) if n not in over)
+    if not drop:
+        return f
+    return (f * volumes).sum(axis=tuple(1 + i for i in drop)) / volumes.sum(axis=drop)
+
+
+def label(run, mean=False) -> str:
+    unit = run.f_attrs.get("units", "1")
+    pretty = {"(c/(MeV cm))^3": r"(c/(MeV cm))$^3$"}.get(unit, unit)
+    name = run.f_attrs.get("long_name", "f").replace("phase space density", "PSD").replace(" mu", " $\\mu$")
+    mean = ", MLT mean" if mean and "phi" in run.grid.names else ""
+    return name + mean + ("" if unit in ("", "1") else f" [{pretty}]")
+
+
+def norm(values, limits=None, decades=5.0):
+    """A logarithmic colour scale whose ends are whole halves of a decade; a linear one for less than a factor of 30."""
+    from matplotlib.colors import LogNorm, Normalize
+
+    if limits is not None:
+        return LogNorm(float(limits[0]), float(limits[1]), clip=False)
+    good = values[np.isfinite(values) & (values > 0)]
+    if good.size == 0:
+        return LogNorm(1e-3, 1.0)
+    if values.min() > 0 and values.max() < 30 * values.min():
+        return Normalize(values.min(), values.max() * (1 + 1e-9))
+    top = math.ceil(2 * math.log10(good.max()) - 1e-9) / 2
+    low = math.floor(2 * math.log10(np.percentile(good, 1.0)) + 1e-9) / 2
+    return LogNorm(10.0 ** min(max(low, top - decades), top - 0.5), 10.0**top)
+
+
+def limits(run):
+    return style(run).get("range")
+
+
+def style(run) -> dict:
+    style = run.attrs.get("style", {})
+    return style if isinstance(style, dict) else {}
+
+
+def picked(run, n):
+    """Indices of the outputs the case names, or of n spread evenly."""
+    times = style(run).get("times")
+    if times is None:
+        return np.unique(np.round(np.linspace(0, run.t.size - 1, n)).astype(int))
+    times = np.atleast_1d(times)
+    return np.unique([int(np.argmin(np.abs(run.t - s))) for s in times if s <= run.t[-1] * (1 + 1e-9) or s == times[0]])
+
+
+def shells(run, n=3):
+    """Indices of cells at the L the case names, or of n inside the grid."""
+    axis = run.grid["L"]
+    L = style(run).get("L")
+    L = np.linspace(axis.faces[0], axis.faces[-1], n + 2)[1:-1] if L is None else np.atleast_1d(L)
+    return np.unique([int(np.argmin(np.abs(axis.centers - x))) for x in L])
+
+
+def moment(run, seconds, short=False) -> str:
+    if run.epoch is None:
+        minutes = seconds / 60
+        if minutes < 120:
+            return f"{minutes:.3g} min"
+        return f"{seconds / 3600:.3g} h" if minutes % 60 == 0 else f"{minutes // 60:.0f} h {minutes % 60:.0f} min"
+    import datetime
+
+    date = np.datetime64(run.dates(seconds), "s").item()
+    assert isinstance(date, datetime.datetime)
+    return f"{date.day} {date:%b} {date:%H:%M}" + ("" if short else " UT")
+
+
+def time_axis(run, ax):
+    if run.epoch is None:
+        ax.set_xlabel("time [h]")
+        return
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
+    locator = AutoDateLocator(minticks=4, maxticks=9)
+    ax.xaxis.set_major_locator(locator)
+    ax.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    ax.set_xlabel("UTC")
+
+
+def abscissa(run, seconds):
+    return run.dates(seconds) if run.epoch is not None else np.asarray(seconds) / 3600.0
+
+
+def edges(t):
+    """Edges around points, for pcolormesh; the first and last cells keep to the run."""
+    middle = 0.5 * (t[1:] + t[:-1])
+    return np.concatenate([t[:1], middle, t[-1:]])
+
+
+def colors(n):
+    import matplotlib
+
+    return matplotlib.colormaps["viridis"](np.linspace(0.0, 0.9, max(n, 1)))
+
+
+def bar_of(fig, mesh, axes, label, **kw):
+    if type(mesh.norm).__name__ == "LogNorm":
+        kw = {"extend": "min"} | kw
+    bar = fig.colorbar(mesh, ax=axes, pad=0.015, **kw)
+    bar.set_label(label)
+    return bar
+
+
+def under(cmap):
+    import matplotlib
+
+    cmap = matplotlib.colormaps[cmap]
+    return cmap.with_extremes(bad=cmap(0.0))
