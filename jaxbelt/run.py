@@ -67,6 +67,7 @@ def run(problem, f0, *, t, dt: float = 60.0, out="run.nc", chunk: int | None = N
     reports a fault (the file then ends at the last good time), Interrupted after SIGINT or SIGTERM (resumable).
     """
     from jaxbelt import __version__
+    from jaxbelt.solve import check_start
 
     out = Path(out)
     t = _times(t)
@@ -77,6 +78,10 @@ def run(problem, f0, *, t, dt: float = 60.0, out="run.nc", chunk: int | None = N
     dtype = str(jax.dtypes.canonicalize_dtype(f0.dtype))
     if not np.all(np.isfinite(f0)):
         raise InputError(f"f0: is not finite at {describe_cell(problem.grid, ~np.isfinite(f0))}")
+    try:
+        check_start(problem, f0)
+    except ValueError as error:
+        raise InputError(str(error)) from None
     if precision not in ("single", "double"):
         raise InputError(f'precision = {precision!r}: must be "single" or "double"')
     if not dt > 0:

@@ -253,6 +253,13 @@ def advance(problem: Problem, f, schedule: Schedule):
 _advance = jax.jit(advance)
 
 
+def check_start(problem: Problem, f0):
+    """What an equation asks of f0: its plan may have `check_start(f0)`, which raises ValueError and lets tracers pass."""
+    check = getattr(problem.plan, "check_start", None)
+    if check is not None:
+        check(f0)
+
+
 def solve(problem: Problem, f0, *, t, dt) -> Solution:
     """Advance f0 through the times t with steps of at most dt [s].
 
@@ -265,6 +272,7 @@ def solve(problem: Problem, f0, *, t, dt) -> Solution:
     if f0.ndim and (f0.ndim != len(shape) or any(n not in (1, m) for n, m in zip(f0.shape, shape))):
         raise ValueError(f"f0: shape {f0.shape} does not fit the grid {shape} ({', '.join(problem.grid.names)}); "
                          "give one dimension for each axis")
+    check_start(problem, f0)
     f0 = jnp.broadcast_to(f0, shape)
     out, budget, code = _advance(problem, f0, plan(problem, times, dt))
     budget = {k: jnp.concatenate([jnp.zeros((1,), v.dtype), v]) for k, v in budget.items()}

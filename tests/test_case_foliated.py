@@ -7,7 +7,7 @@ import jaxbelt as jb
 from jaxbelt.cases import build, load_case
 from jaxbelt.config import InputError
 
-pytestmark = pytest.mark.plain
+pytestmark = [pytest.mark.plain, pytest.mark.filterwarnings("ignore:cells of chi")]
 SMALL = ['numerics.dt="0.5 R_p/v_th"', "grid.psi=[0.5, 0.7]", "grid.cells=[8, 16, 6]", "grid.mu=[0.5, 4.0]", "grid.v_max=4.0",
          'case.duration="1 R_p/v_th"',
          "output.times=[]"]

@@ -28,8 +28,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxbelt.coefficients import evaluate, is_steady, parameters, static
+from jaxbelt.equations._foliated_checks import check, check_start, check_walls, warn_of_coarse
 from jaxbelt.equations._foliated_closing import Closing, ClosingFriction
-from jaxbelt.equations._foliated_flows import along_p, bounce_stream, on_grid, parallel, radial, shear, turning_rate
+from jaxbelt.equations._foliated_flows import along_p, bounce_stream, on_grid, parallel, radial, turning_rate
 from jaxbelt.equations._foliated_grid import (
     Coordinates,
     check_grid,
@@ -100,6 +101,10 @@ class Plan:
     temperature: float | None
     rate: float
 
+    def check_start(self, f0):
+        """Raise ValueError where a concrete f0 is negative."""
+        check_start(f0)
+
 
 @parameters
 class WallDensity:
@@ -124,12 +129,14 @@ def problem(grid, parameters, *, inner="absorbing", outer="absorbing", planet="a
     which keeps the flat state exactly, or exp(-H/temperature) where a temperature is given; "none", no motion along the field.
 
     Good steps for the remap: a quarter to a half of a thermal R_p/v_th. Raises ValueError, naming the entry, for alpha outside
-    [0, 1], a negative D, gamma or lifetime, unknown walls, a missing dt.
+    [0, 1], a negative D, gamma, lifetime, source or P outside, unknown walls, a missing dt, and functions that do not take the
+    arguments above or do not fit the grid; `solve` for a negative f0. Fewer than 20 cells of chi are a warning.
     """
     check_grid(grid)
     if grid.axes[0].name != "mu":
         return _many(grid, parameters, {"inner": inner, "outer": outer, "planet": planet, "bounce": bounce, "dt": dt,
                                         "temperature": temperature, "points": points, "epoch": epoch})
+    warn_of_coarse(grid)
     kinds, boundary = {}, {}
     for name, value, row in (("inner", inner, -1), ("outer", outer, 0)):
         if isinstance(value, str):
@@ -164,9 +171,15 @@ def problem(grid, parameters, *, inner="absorbing", outer="absorbing", planet="a
             plan = dataclasses.replace(plan, rate=float(transport_rate(grid, stream, ("chi", "p"), weight)))
     made = make_problem(flows, grid, parameters, boundary=boundary, epoch=epoch, equation="foliated", time_unit="R_p/v_th",
                         tables=tables, quantity=("P", "1", "distribution in (l, v_par, theta, psi, mu)"), plan=plan)
-    if not any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(made.parameters)):
-        _check(grid, made.parameters)
+    if not _traced(made.parameters):
+        check(grid, made.parameters)
+    if not _traced(made.boundary):
+        check_walls(grid, made.boundary)
     return made
+
+
+def _traced(tree):
+    return any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(tree))
 
 
 def _many(grid, parameters, options):
@@ -196,45 +209,6 @@ def _wall_density(grid, value, row):
         theta = grid["theta"].centers if rest else 0.0
         mu = grid["mu"].centers.reshape(-1, 1, 1, *rest)
         return WallDensity(value=value, at=(np.asarray(at.l).reshape(line), v, np.asarray(theta), np.asarray(psi), mu))
-
-
-def _check(grid, prm):
-    """Concrete parameters, at t = 0 where they are functions of time."""
-    for name in ("alpha", "rho", "D_perp", "D_par", "D_theta"):
-        value = getattr(prm, name)
-        if isinstance(value, str) or (value is None and name in ("alpha", "rho")):
-            raise ValueError(f"{name}: needs a number, got {value!r}")
-    if prm.detailed_balance and prm.gamma is None:
-        raise ValueError("detailed_balance: needs a friction gamma")
-    with jax.ensure_compile_time_eval():
-        alpha = np.asarray(evaluate(prm.alpha, 0.0))
-        if not np.all((alpha >= 0) & (alpha <= 1)):
-            raise ValueError(f"alpha: must be in [0, 1] (0 Ito, 1/2 Stratonovich), got {alpha.ravel()[0]:g}")
-        for name in ("D_perp", "D_par", "D_theta", "gamma"):
-            value = getattr(prm, name)
-            if value is None or isinstance(value, Closing):
-                continue
-            from jaxbelt.coefficients import Series
-
-            value = np.asarray(value.values if isinstance(value, Series) else evaluate(value, 0.0))
-            bad = ~((value >= 0) & np.isfinite(value))
-            if np.any(bad):
-                raise ValueError(f"{name}: must be at least 0 and finite, got {value[bad].ravel()[0]:g}")
-        if not np.all(np.isfinite(np.asarray(prm.rho))):
-            raise ValueError(f"rho: must be finite, got {prm.rho}")
-        if prm.lifetime is not None:
-            tau = np.asarray(on_grid(grid, prm.lifetime, 0.0))
-            if np.any(~(tau > 0)):
-                raise ValueError(f"lifetime: must be positive, got {tau[~(tau > 0)].ravel()[0]:g}")
-        if "theta" in grid.names and prm.D_par is not None:
-            turn = grid["theta"].n // 2 * np.max(np.diff(shear(grid, float(np.asarray(prm.rho))), axis=3))
-            if abs(turn) > math.pi:
-                import warnings
-
-                most = int(grid["theta"].n * math.pi / abs(turn))
-                warnings.warn(f"D_par with theta: the finest wave along theta turns by {abs(turn):.2g} rad from one cell of p to "
-                              f"the next (pi is the most that is resolved); take at most {most} cells of theta, or more of p",
-                              stacklevel=3)
 
 
 def flows(problem, t, dt):

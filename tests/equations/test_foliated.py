@@ -8,10 +8,11 @@ from compiling import plain_jit
 
 import jaxbelt as jb
 from jaxbelt import foliated as fo
+from jaxbelt.equations._foliated_flows import shear
 from jaxbelt.equations._foliated_grid import spread
 from jaxbelt.flows.diffusion import LineDiffusion
 
-pytestmark = pytest.mark.plain
+pytestmark = [pytest.mark.plain, pytest.mark.filterwarnings("ignore:cells of chi")]
 SMALL = {"psi": (0.5, 0.7), "cells": (8, 16, 6), "mu": [0.5, 4.0], "v_max": 4.0}
 CLOSED = {"inner": "reflecting", "outer": "reflecting", "planet": "reflecting"}
 
@@ -58,13 +59,17 @@ def test_a_wave_between_closed_walls_decays_exactly():
                                                                   (psi.n, whole.sum())), atol=1e-13)
 
 
+def only_lines(*args):
+    return [flow for flow in fo.flows(*args) if isinstance(flow, LineDiffusion)]
+
+
 @pytest.mark.parametrize("alpha", [0.0, 0.3, 0.5, 1.0])
 def test_the_steady_profile_of_the_noise(alpha):
     grid = fo.grid(**SMALL)
     at = fo.geometry(grid)
     problem = fo.problem(grid, fo.Parameters(D_perp=5e-2, alpha=alpha), bounce="none", **CLOSED)
     f0 = everywhere(grid, (at.r_cyl * at.B) ** (1 - 2 * alpha))
-    radial = problem.replace(flows=lambda *a: [f for f in fo.flows(*a) if isinstance(f, LineDiffusion)])
+    radial = problem.replace(flows=only_lines)
     f = np.asarray(jb.solve(radial, f0, t=[0.0, 30.0], dt=10.0).f[-1])
     np.testing.assert_allclose(f, f0, rtol=1e-12, atol=0)
 
@@ -101,27 +106,24 @@ def entropies(grid, f):
     return np.asarray(fo.leaf_entropy(grid, f))
 
 
+EVERY_STEP = np.arange(0.0, 250.1, 0.25)                       # one program for the two tests, and for both states
+
+
 @pytest.mark.optimised
 def test_a_closed_box_keeps_number_and_flat_state_and_gains_entropy(closed):
     grid, problem = closed
-    sol = jb.solve(problem, blob(grid), t=np.arange(0.0, 250.1, 5.0), dt=0.25)
-    f = np.asarray(sol.f)
+    f = np.asarray(jb.solve(problem, blob(grid), t=EVERY_STEP, dt=0.25).f)
     number = np.asarray(grid.content(f))
     assert np.max(np.abs(number / number[0] - 1)) < 1e-12
     assert f.min() >= 0
     assert np.all(np.diff(entropies(grid, f)) > -1e-12 * number[0])
     assert np.all(np.diff(np.asarray(grid.content(f**2))) < 1e-12 * number[0])
-    flat = everywhere(grid, 1.0)
-    again = np.asarray(jb.solve(problem, flat, t=np.arange(0.0, 250.1, 5.0), dt=0.25).f[-1])
-    np.testing.assert_allclose(again, flat, rtol=1e-11)
-
-
-@pytest.mark.optimised
-def test_every_step_gains_entropy(closed):
-    grid, problem = closed
-    f = np.asarray(jb.solve(problem, blob(grid), t=np.arange(0.0, 12.6, 0.25), dt=0.25).f)
-    s, q = entropies(grid, f), np.asarray(grid.content(f**2))
+    # the first fifty steps, far from equilibrium, one by one
+    s, q = entropies(grid, f[:51]), np.asarray(grid.content(f[:51] ** 2))
     assert np.all(np.diff(s) > 0) and np.all(np.diff(q) < 0)
+    flat = everywhere(grid, 1.0)
+    again = np.asarray(jb.solve(problem, flat, t=EVERY_STEP, dt=0.25).f[-1])
+    np.testing.assert_allclose(again, flat, rtol=1e-11)
 
 
 @pytest.mark.optimised
@@ -290,28 +292,32 @@ def test_runs_side_by_side_are_the_runs_alone():
 
 # ---- gradients
 
-def test_gradient_of_the_temperature_and_its_memory(closed):
-    """d<T_perp>/dD_perp in reverse and forward mode and by differences; reverse mode keeps the states at the outputs and at two
-    levels of checkpoints between them, not every step."""
-    grid, problem = closed
-    f0 = blob(grid)
+def heat(D, problem, steps=4):
+    grid = problem.grid
+    prm = fo.Parameters(D_perp=D, alpha=0.3, gamma=0.02)
+    f = jb.solve(problem.replace(parameters=prm), blob(grid), t=[0.0, 0.25 * steps], dt=0.25).f[-1]
+    return fo.averages(grid, f).T_perp
 
-    def heat(D, problem, steps=4):
-        prm = fo.Parameters(D_perp=D, alpha=0.3, gamma=0.02)
-        f = jb.solve(problem.replace(parameters=prm), f0, t=[0.0, 0.25 * steps], dt=0.25).f[-1]
-        return fo.averages(grid, f).T_perp
 
-    D = 5e-3
-    reverse = [plain_jit(jax.grad(lambda D, p, n=n: heat(D, p, n))).lower(D, problem).compile() for n in (4, 256)]
-    back = float(reverse[0](D, problem))
+@pytest.mark.slow                                              # the quick run has that of `solve` alone
+def test_memory_of_the_gradient(closed):
+    """Reverse mode keeps the states at the outputs and at two levels of checkpoints between them, not every step."""
+    problem = closed[1]
+    few, many = (plain_jit(jax.grad(lambda D, p, n=n: heat(D, p, n))).lower(5e-3, problem).compile().memory_analysis()
+                 for n in (4, 256))
+    assert many.temp_size_in_bytes < 4 * few.temp_size_in_bytes              # 64 times as many steps
+
+
+def test_gradient_of_the_temperature(closed):
+    """d<T_perp>/dD_perp in reverse and forward mode and by differences."""
+    problem, D = closed[1], 5e-3
+    back = float(plain_jit(jax.grad(heat))(D, problem))
     ahead = plain_jit(lambda D, problem: jax.jvp(lambda D: heat(D, problem), (D,), (1.0,)))
     along = float(ahead(D, problem)[1])
     h = 1e-5 * D                                               # no cell changes sign, no plane its share of averages
     values = [float(ahead(D + k * h, problem)[0]) for k in (-2, -1, 1, 2)]
     central = (8 * (values[2] - values[1]) - (values[3] - values[0])) / (12 * h)
     assert back != 0 and abs(back / along - 1) < 1e-11 and abs(central / along - 1) < 1e-7
-    few, many = (x.memory_analysis().temp_size_in_bytes for x in reverse)
-    assert many < 4 * few                                      # 64 times as many steps
 
 
 # ---- bad input
@@ -337,6 +343,58 @@ def test_grids_that_cannot_be(kw, words):
 def test_problems_that_cannot_be(prm, kw, words):
     with pytest.raises(ValueError, match=words):
         fo.problem(fo.grid(**SMALL), fo.Parameters(**prm), **{"bounce": "none"} | kw)
+
+
+@pytest.mark.parametrize("prm, kw, words", [
+    ({"source": -1.0}, {}, "source: must be at least 0 everywhere.*got -1"),
+    ({"source": lambda t, l, v, theta, psi, mu: -0.5 * mu}, {}, "source: must be at least 0"),
+    ({}, {"inner": -2.0}, "inner: must be at least 0 everywhere.*got -2"),
+    ({}, {"outer": lambda t, l, v, theta, psi, mu: jnp.minimum(v, 0.0)}, "outer: must be at least 0"),
+    ({}, {"outer": jb.Series([0.0, 1.0], [1.0, -1.0])}, "outer: must be at least 0"),
+    ({}, {"inner": np.ones((3, 4))}, r"inner: an array of shape \(3, 4\) does not fit"),
+    ({"C_v": lambda t, v: v}, {}, r"C_v: is called as a function of \(t, l, v, psi, mu\): too many"),
+    ({"potential": lambda psi: psi}, {}, r"potential: is called as a function of \(t, psi\)"),
+    ({"D_perp": lambda t, psi: psi}, {}, r"D_perp: is called as a function of \(t\): missing"),
+    ({"lifetime": lambda t, l, v, psi, mu: mu}, {}, r"lifetime: is called as a function of \(t, l, v, theta, psi, mu\)"),
+    ({}, {"inner": lambda t, l, v: v}, r"inner: is called as a function of \(t, l, v, theta, psi, mu\)"),
+    ({"D_par": lambda t: jnp.ones(3) * t}, {}, r"D_par: as a function of \(t\) must give one number, got shape \(3,\)"),
+    ({"C_l": lambda t, l, v, psi, mu: jnp.ones((2, 6, 8, 16))}, {}, "C_l: .* must give shape"),
+    ({"source": lambda t, l, v, theta, psi, mu: jnp.ones((5, 5))}, {}, "source: .* must give shape"),
+    ({"source": lambda t, l, v, theta, psi, mu: missing_name}, {}, "source: calling this .* fails: NameError"),   # noqa: F821
+    ({"source": np.ones((4, 4))}, {}, r"source: an array of shape \(4, 4\) does not fit the grid"),
+])
+def test_negative_values_and_wrong_functions_are_one_line(prm, kw, words):
+    with pytest.raises(ValueError, match=words) as caught:
+        fo.problem(fo.grid(**SMALL), fo.Parameters(**prm), **{"bounce": "none"} | kw)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_negative_start_is_refused(tmp_path):
+    grid = fo.grid(**SMALL)
+    problem = fo.problem(grid, fo.Parameters(D_perp=5e-3), bounce="none", **CLOSED)
+    f0 = blob(grid)
+    with pytest.raises(ValueError, match="f0: P must be at least 0 everywhere, got -0.1"):
+        jb.solve(problem, f0 - 0.1, t=[0.0, 1.0], dt=0.5)
+    with pytest.raises(ValueError, match="f0: P must be at least 0"):
+        jb.run(problem, f0 - 0.1, t=[0.0, 1.0], dt=0.5, out=tmp_path / "x.nc")
+    jax.eval_shape(lambda f: jb.solve(problem, f, t=[0.0, 1.0], dt=0.5).f, -f0)            # traced ones pass
+
+
+def test_few_cells_along_the_field_and_shear_above_the_planet_are_warned_of():
+    import warnings
+
+    with pytest.warns(UserWarning, match="cells of chi: 8 are too few for E_par.*at least 20"):
+        fo.problem(fo.grid(**SMALL), fo.Parameters(), bounce="none")
+    grid = fo.grid(psi=(0.5, 0.9), cells=(20, 60, 3), mu=[1.0], theta=8)
+    dead = ~spread(grid, fo.live(grid))
+    turn = 4 * np.abs(np.diff(shear(grid, 1.0), axis=3))
+    above, all_of_it = float(np.max(np.where(dead, 0.0, turn))), float(np.max(turn))
+    assert all_of_it > 1.1 * above                             # it is steepest where there is no plasma
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fo.problem(grid, fo.Parameters(D_par=0.1, rho=0.99 * np.pi / above), bounce="none")
+    with pytest.warns(UserWarning, match="D_par with theta"):
+        fo.problem(grid, fo.Parameters(D_par=0.1, rho=1.01 * np.pi / above), bounce="none")
 
 
 def test_a_distribution_that_p_max_cuts_is_refused():
