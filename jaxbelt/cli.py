@@ -288,6 +288,19 @@ def _fit(args):
     return DONE
 
 
+def _steps_taken(case) -> str:
+    """The step asked for, and what is taken to meet output times and jumps of the drivers where that differs."""
+    from jaxbelt.solve import plan
+
+    unit = case.problem.time_unit if case.problem.time_unit != "1" else "s"
+    taken = [x for group in plan(case.problem, case.t, case.dt).groups for x in group.dt.ravel()]
+    low, high = min(taken), max(taken)
+    text = f"dt = {case.dt:g} {unit}"
+    if high - low <= 1e-6 * high:
+        return text if abs(high - case.dt) <= 1e-6 * case.dt else f"{text}; taken: {high:.6g} {unit}"
+    return f"{text}; taken: {low:.6g} to {high:.6g} {unit}"
+
+
 @command("check", "read a case and say what a run would do; runs nothing", _CASE, _SET)
 def _check(args):
     from jaxbelt import cases
@@ -295,6 +308,7 @@ def _check(args):
     prepare("cpu")
     case = cases.load_case(args.case, args.set, dry=True)
     lines = _described(case)
+    lines.insert(-len(case.notes) or len(lines), f"steps     {_steps_taken(case)}")
     lines.insert(-len(case.notes) or len(lines), f"memory    about {memory(case) / 2**20:.0f} MiB")
     if case.fit is not None:
         from jaxbelt.cases import _fit
@@ -344,7 +358,8 @@ def _copy_case(args):
 
 @command("plot", "draw the pictures of a run, finished or not", ("file", {"metavar": "RUN.nc"}),
          ("--out", {"metavar": "DIR", "help": "folder of the pictures (default: beside the file)"}),
-         ("--pictures", {"metavar": "NAMES", "help": "comma-separated: l-time, dials, cuts, mlt, keogram, map"}))
+         ("--pictures", {"metavar": "NAMES", "help": "comma-separated: l-time, dials, cuts, mlt, keogram, map, spectrum, "
+                                                     "moments, distribution, averages, profiles, meridian, phase-space"}))
 def _plot(args):
     from jaxbelt import cases, io, plot
     from jaxbelt.config import suggest

@@ -1,6 +1,8 @@
 """The command line in process: what it writes, what it prints, and the exit status of everything that can go wrong."""
 
 import json
+import pathlib
+import re
 import subprocess
 import sys
 
@@ -69,6 +71,19 @@ def test_cases_copy_case_and_check(here, capsys):
     status, out, _ = call(capsys, "check", "mine.toml")
     assert status == 0 and "480 steps" in out and "memory" in out and "121 outputs" in out
     assert sorted(p.name for p in here.iterdir()) == ["mine.toml"]
+
+
+@pytest.mark.plain
+def test_check_prints_the_step_that_is_taken(capsys):
+    words = ["check", "radial-1d", "--set", "case.duration=6 h", "--set", "output.every=1 h", "--set"]
+    assert "steps     dt = 600 s\n" in call(capsys, *words, "numerics.dt=600 s")[1]
+    assert "steps     dt = 700 s; taken: 600 s\n" in call(capsys, *words, "numerics.dt=700 s")[1]
+
+
+def test_every_picture_is_in_the_manual():
+    page = (pathlib.Path(__file__).parents[2] / "docs" / "command-line.md").read_text()
+    line = next(x for x in page.splitlines() if "`jaxbelt plot RUN.nc`" in x)
+    assert all(re.search(rf"\b{kind}\b", line) for kind in cases.PICTURES)
 
 
 @pytest.mark.parametrize("name", sorted(cases.shipped()))
