@@ -249,12 +249,22 @@ def prepare(problem: Problem, f0, data, free, *, t=None, dt=None, chunk: int = 1
 def _named(data) -> dict:
     """{name: Data}; a single one has the name ""."""
     if isinstance(data, Data):
-        return {"": data}
+        return _callable({"": data})
     if not isinstance(data, dict) or not data or not all(isinstance(d, Data) for d in data.values()):
         raise ValueError(f"data: needs a jb.Data or a dict of them by name, got {type(data).__name__}")
     for name in data:
         if not isinstance(name, str) or not name.isidentifier():
             raise ValueError(f"data: {name!r} cannot be a name; use letters, digits and _")
+    return _callable(data)
+
+
+def _callable(data) -> dict:
+    import jax
+
+    for name, one in data.items():
+        if not callable(one.operator) or any(leaf is one.operator for leaf in jax.tree.leaves(one.operator)):
+            raise ValueError(f"data{' ' + name if name else ''}: the operator must be AlongOrbit, Moments, State, or a function "
+                             f"made one by jb.observed(fn, times), got {type(one.operator).__name__}")
     return data
 
 
@@ -330,6 +340,8 @@ def _begin(known, starts, seed, spread, theta):
         theta = np.asarray(theta, float)
         if theta.shape != (known.size,):
             raise ValueError(f"theta: needs {known.size} numbers ({', '.join(known.labels)}), got shape {theta.shape}")
+        if not np.all(np.isfinite(theta)):
+            raise ValueError(f"theta: must be finite, got {theta[~np.isfinite(theta)][0]}")
         return theta[None]
     if int(starts) != starts or starts < 1:
         raise ValueError(f"starts: must be a whole number of at least 1, got {starts}")

@@ -360,6 +360,7 @@ def test_single_precision():
     ({"method": "gaus-newton"}, "method: 'gaus-newton' is unknown .did you mean \"gauss-newton\""),
     ({"starts": 0}, "starts: must be a whole number of at least 1"),
     ({"theta": [1.0]}, r"theta: needs 2 numbers \(dll.log_amplitude, dll.power\), got shape"),
+    ({"theta": [np.nan, 1.0]}, "theta: must be finite, got nan"),
     ({"t": [0.0, DAY]}, "data: observe: 45 of 60 samples are outside the solution, the first at t = .*cut the orbit"),
     ({"t": 3.0}, "t: needs at least two times"),
     ({"values": np.ones(59)}, r"data: values have shape \(59,\), but the operator predicts \(60,\)"),
@@ -397,6 +398,14 @@ def test_bad_words(make, says):
     assert "\n" not in str(error.value)
 
 
+@jb.parameters
+class Whole:
+    """All outputs: an operator without times."""
+
+    def __call__(self, sol):
+        return sol.f
+
+
 def test_bad_data_and_times(twin):
     data = jb.Data(operator=twin.operator, values=twin.clean)
     exact = jb.Data(operator=jb.observed(lambda f: f.sum(axis=1), [0.0, 0.7 * DAY]), values=np.ones(2))
@@ -413,7 +422,9 @@ def test_bad_data_and_times(twin):
             (lambda: fit(exact, t=T, dt=DT), r"t: the data are at t = 60480 \(1 such times\), which is not among the output"),
             (lambda: fit(data.replace(operator=jb.AlongOrbit(orbit=orbit(low=2.0))), t=T, dt=DT),
              r"data: observe: \d+ of 60 samples are outside the solution"),
-            (lambda: fit(jb.Data(operator=lambda sol: sol.f, values=np.ones((9, 24)))), "t: give the output times"),
+            (lambda: fit(jb.Data(operator=lambda sol: sol.f, values=np.ones((9, 24)))),
+             r"data: the operator must be .*jb.observed\(fn, times\), got function"),
+            (lambda: fit(jb.Data(operator=Whole(), values=np.ones((9, 24)))), "t: give the output times"),
             (lambda: fit(data, t=T, dt=-1.0), "dt: must be a positive number"),
             (lambda: fit(data, free="lifetyme"), "'lifetyme' is no parameter of this fit .did you mean \"lifetime\"")):
         with pytest.raises(ValueError, match=says) as error:
@@ -423,7 +434,7 @@ def test_bad_data_and_times(twin):
 
 def test_a_start_that_fails(twin):
     with pytest.raises(ValueError, match="the run fails .* with the parameters that the fit starts from"):
-        twin.fit(start=(2000.0, 10.0))
+        twin.fit(start=(700.0, 10.0))
 
 
 def test_nodes_that_differ_cannot_share():

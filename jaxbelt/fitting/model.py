@@ -108,14 +108,31 @@ def _columns(setting, theta):
 
     eye = jnp.eye(theta.size, dtype=theta.dtype)
     columns = {}
+
+    def chunk(basis):
+        # the run itself is no part of the batch: it is computed once for all columns of a chunk
+        return jax.vmap(lambda v: jax.jvp(whole, (theta,), (v,), has_aux=True), out_axes=(None, 0, None))(basis)
+
     if not inner.size:
         (z, u), (f, code) = whole(theta)
-    for first in range(0, inner.size, setting.chunk):
-        some = inner[first:first + setting.chunk]
-        # the run itself is no part of the batch: it is computed once for all columns of a chunk
-        (z, u), moved, (f, code) = jax.vmap(lambda v: jax.jvp(whole, (theta,), (v,), has_aux=True),
-                                            out_axes=(None, 0, None))(eye[some])
-        columns |= {k: (dz, du) for k, dz, du in zip(some.tolist(), *moved)}
+    elif inner.size <= setting.chunk:
+        (z, u), moved, (f, code) = chunk(eye[inner])
+        columns = {k: (dz, du) for k, dz, du in zip(inner.tolist(), *moved)}
+    else:
+        # chunks of equal length, one compilation for all of them; the last ends with columns of zeros
+        count = -(-inner.size // setting.chunk)
+        length = -(-inner.size // count)
+        basis = jnp.zeros((count * length, theta.size), theta.dtype).at[:inner.size].set(eye[inner])
+
+        def step(_, basis):
+            now, moved, rest = chunk(basis)
+            return (now, rest), moved
+
+        shapes = jax.eval_shape(step, None, basis[:length])[0]
+        first = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        ((z, u), (f, code)), moved = jax.lax.scan(step, first, basis.reshape(count, length, -1))
+        dz, du = (x.reshape(count * length, -1) for x in moved)
+        columns = {k: (dz[i], du[i]) for i, k in enumerate(inner.tolist())}
     if outer.size:
         def shallow(theta):
             return _compared(setting, put(setting.key, setting.tree, theta), f)

@@ -175,7 +175,7 @@ class WallProfile:
     """A wall of free form: base(t) exp(linear interpolation of log_values at `times`); a coefficient of t.
 
     times (static) [s], increasing; log_values (n,); base: a number, a `Series` or a `function` of t. Constant beyond the ends.
-    Names of a fit: "outer.log_values".
+    Steps may cross its times: let outputs or dt divide them. Names of a fit: "outer.log_values".
     """
 
     times: tuple = static()
