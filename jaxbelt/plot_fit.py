@@ -218,11 +218,7 @@ def profile(made):
             ax.annotate("data", (0.5 * (low + high), 1.0), xycoords=("data", "axes fraction"), xytext=(0, -10),
                         textcoords="offset points", ha="center", fontsize=8, color=GREY)
         name = {"D_LL": "$D_{LL}$", "tau": r"lifetime $\tau$"}[field]
-        low, high = ax.get_ylim()
-        if high < 30 * low:                                    # plain numbers where there is hardly a decade
-            from matplotlib.ticker import LogFormatter
-            for which in (ax.yaxis.set_major_formatter, ax.yaxis.set_minor_formatter):
-                which(LogFormatter(minor_thresholds=(2, 0.8)))
+        _plain(ax)
         ax.set(ylabel=f"{name} [{made[field].attrs['units']}]", xlim=(L[0], L[-1]))
         ax.grid(alpha=0.25, which="both", lw=0.4)
         ax.legend(fontsize=8, title="bands: 68 and 95 %" if known else None, title_fontsize=8)
@@ -247,6 +243,18 @@ def _relative(ax, made, field, L, colors):
     ends = np.concatenate([made[field + side].values / made[field].values for side in ("_low95", "_high95")])
     if np.nanmax(ends, initial=1.0) > 5 * np.nanmin(ends, initial=1.0):
         ax.set_yscale("log")
+        _plain(ax)
+
+
+def _plain(ax):
+    """Plain numbers on a logarithmic axis of hardly a decade."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    low, high = ax.get_ylim()
+    if high < 100 * low:
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7) if high < 5 * low else (1, 2, 5)))
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+        ax.yaxis.set_minor_locator(NullLocator())
 
 
 # ---- correlations

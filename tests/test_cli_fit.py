@@ -10,6 +10,7 @@ from jaxbelt import cases, cli, io
 from jaxbelt.fitting.command import state_of
 from jaxbelt.fitting.output import load_fit
 
+pytestmark = pytest.mark.plain
 run_module = importlib.import_module("jaxbelt.run")             # jaxbelt.run is the function
 TOML = """
 [case]
@@ -60,7 +61,6 @@ def call(capsys, folder, *words, out="."):
     return status, captured.out, captured.err
 
 
-@pytest.mark.plain
 def test_a_fit_writes_file_pictures_and_log(folder, capsys):
     status, out, err = call(capsys, folder, out="a")
     assert status == 0 and not err, err
@@ -72,7 +72,6 @@ def test_a_fit_writes_file_pictures_and_log(folder, capsys):
     assert "iteration 2" in log and "chi^2/dof" in log and "particles" not in log
 
 
-@pytest.mark.plain
 def test_the_file_holds_the_best_run_and_the_fit(folder):
     run, fit = io.load(folder / "a" / "small.nc"), load_fit(folder / "a" / "small.nc")
     assert run.complete and json.loads(run.attrs["fitted"])["dll.power"] == pytest.approx(float(fit["value"][1]))
@@ -89,7 +88,6 @@ def test_the_file_holds_the_best_run_and_the_fit(folder):
         assert x.attrs["long_name"], name
 
 
-@pytest.mark.plain
 def test_an_interrupted_fit_goes_on(folder, capsys, monkeypatch):
     enter = run_module._Stop.__enter__
 
@@ -113,7 +111,6 @@ def test_an_interrupted_fit_goes_on(folder, capsys, monkeypatch):
     assert a["theta"].values == pytest.approx(b["theta"].values, abs=1e-6) and a["loss"].size == b["loss"].size
 
 
-@pytest.mark.plain
 def test_a_fit_that_does_not_converge_ends_with_3_and_can_go_on(folder, capsys):
     status, out, err = call(capsys, folder, "--no-pictures", "--set", "fit.iterations=1", out="c")
     assert status == 3 and "not converged after 1 iterations" in err and err.count("\n") == 1
@@ -125,7 +122,6 @@ def test_a_fit_that_does_not_converge_ends_with_3_and_can_go_on(folder, capsys):
     assert load_fit(folder / "c" / "small.nc").attrs["converged"] == 1
 
 
-@pytest.mark.plain
 def test_check_plot_and_what_is_not_there(folder, capsys):
     assert cli.main(["check", str(folder / "small.toml")]) == 0
     out = capsys.readouterr().out
@@ -137,7 +133,6 @@ def test_check_plot_and_what_is_not_there(folder, capsys):
     assert 'the case "radial-1d" has no table [fit]' in capsys.readouterr().err
 
 
-@pytest.mark.plain
 def test_the_shipped_twin(capsys):
     assert {"fit-twin-dll", "fit-storm-2013-03"} <= set(cases.shipped())
     assert cli.main(["check", "fit-twin-dll"]) == 0

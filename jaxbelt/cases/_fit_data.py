@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,9 @@ __all__ = ["KEYS", "Missing", "Set", "kepler", "read", "read_columns", "syntheti
 
 _NOISE = ("noise", "sigma", "dof", "log_calibration", "background", "log_sigma")
 _OWN = {
-    "orbit": ("file", "columns", "channels", "mu", "K", "species", "outside"),
-    "twin": ("truth", "seed", "apogee", "perigee", "period", "mlt", "samples", "channels", "mu", "K", "species"),
+    "orbit": ("file", "columns", "channels", "mu", "K", "species", "population", "outside"),
+    "twin": ("truth", "seed", "apogee", "perigee", "period", "mlt", "samples", "channels", "mu", "K", "species",
+             "population"),
     "moments": ("names", "file", "truth", "seed", "times", "columns"),
     "mageis": ("L", "from", "until"),
 }
@@ -219,12 +221,18 @@ def _along(table, case, orbit, channels, rows, values, columns, outside, title, 
     from jaxbelt.fitting.data import counted
     from jaxbelt.fitting.operators import AlongOrbit
 
-    known = {k: v for k, v in case.attrs.items() if k in ("mu_MeV_per_G", "species")}
     options = {"mu": table.quantity("mu", "mu", above=0)} if "mu" in table else {}
-    if channels and "mu" not in options and "mu" not in case.problem.grid.names and "mu_MeV_per_G" in known:
-        options["mu"] = known["mu_MeV_per_G"]
+    if channels and "mu" not in options and "mu_MeV_per_G" in case.attrs:
+        options["mu"] = case.attrs["mu_MeV_per_G"]
     if "K" in table:
         options["K"] = table.number("K", low=0.0)
+    species = table.choice("species", ("electron", "proton"), case.attrs.get("species", "electron"))
+    if species in ("electron", "proton"):                      # else each population has its own
+        options["species"] = species
+    if "population" in table:
+        labels = json.loads(case.attrs.get("node_labels", "[]")) if "population" in case.problem.grid.names else []
+        options["node"] = labels.index(table.choice("population", labels))
+        options.pop("species", None)
     with section(table.path):
         operator = AlongOrbit(orbit=orbit, channels=channels, outside=outside, **options)
         covered = operator.covered(case.problem, case.t)

@@ -24,13 +24,16 @@ class AlongOrbit:
 
     Predictions: (time,) without channels, of psd ((mu, time) where the solution has several mu); (channel, time) with them.
     orbit: an `Orbit`. channels: a `Channel` or several; the leaves of their shapes can be free ("data.operator.channels...").
-    mu [MeV/G], K, species, planet: see `observe`. outside: "error" for samples beyond the grid or the run's times, or "mask".
+    mu [MeV/G], K, species, planet, node: see `observe`. outside: "error" for samples beyond the grid or the run's times, or "mask".
     """
 
     orbit: Any = static()
     channels: Any = None
     mu: Any = None
     K: Any = None
+    planet: Any = None
+    species: Any = static(None)
+    node: int | None = static(None)
     outside: str = static("error")
     exact = False
 
@@ -43,7 +46,8 @@ class AlongOrbit:
     def _look(self, sol, outside):
         from jaxbelt.observation import observe
 
-        seen = observe(sol, self.orbit, self.channels, mu=self.mu, K=self.K, outside=outside)
+        seen = observe(sol, self.orbit, self.channels, mu=self.mu, K=self.K, species=self.species, planet=self.planet,
+                       node=self.node, outside=outside)
         return seen.psd if seen.flux is None else seen.flux
 
     def __call__(self, sol):
