@@ -189,7 +189,7 @@ def test_gradient_of_a_run(steps):
 
 @pytest.mark.plain
 def test_memory_of_the_gradient():
-    """Two levels of checkpoints: 64 times as many steps need not four times the memory."""
+    """256 steps in two levels of checkpoints keep 16 + 16 states, 4 steps keep 4: eight times as many, not 64 times."""
     problem = make_problem(only_loss, GRID, Parameters(loss=0.5))
 
     def end(p, steps):
@@ -197,7 +197,7 @@ def test_memory_of_the_gradient():
 
     few, many = (plain_jit(jax.grad(lambda p, n=n: end(p, n))).lower(problem.parameters).compile().memory_analysis()
                  for n in (4, 256))
-    assert many.temp_size_in_bytes < 4 * few.temp_size_in_bytes
+    assert many.temp_size_in_bytes < 8 * few.temp_size_in_bytes
 
 
 @pytest.mark.plain
