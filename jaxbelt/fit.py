@@ -27,6 +27,7 @@ from jaxbelt.solve import Problem
 __all__ = ["Fit", "fit"]
 
 _OUTPUTS = 240                 # about how many outputs a run gets between which observations are interpolated
+_REACH = 3.0                   # a step changes a logarithm, or a logit, by no more
 _CLOSE = 0.05                  # a stop this much above the parabola's minimum (a third of a sigma) is no best fit yet
 
 
@@ -175,7 +176,10 @@ def fit(problem: Problem, f0, data, free, *, method: str = "gauss-newton", t=Non
         options["most"] = most
     run = methods.METHODS[method]
     if method == "gauss-newton":
-        best = run(setting, begin, tolerance=tolerance, report=report, **options)
+        # logarithms of too long a step overflow, and logits saturate, where nothing has a slope any more
+        reach = np.concatenate([np.full(at.stop - at.start, np.inf if f.transform == "identity" else _REACH)
+                                for f, at in zip(known.free, known.slices)])
+        best = run(setting, begin, tolerance=tolerance, report=report, **{"reach": reach} | options)
     else:
         options.setdefault("scale", known.scale)
         found = []
@@ -372,5 +376,6 @@ def _errors(known, theta, sigma) -> dict:
     out = {}
     for free, at, shape in zip(known.free, known.slices, known.shapes):
         slope = jax.jvp(free.outward, (jnp.asarray(theta[at]),), (jnp.ones(at.stop - at.start),))[1]
-        out[free.path] = (np.abs(np.asarray(slope)) * sigma[at]).reshape(shape)
+        sure = ~np.isinf(sigma[at])
+        out[free.path] = np.where(sure, np.abs(np.asarray(slope)) * np.where(sure, sigma[at], 0.0), np.inf).reshape(shape)
     return out

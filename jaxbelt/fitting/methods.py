@@ -50,12 +50,14 @@ def decrement(gradient, curvature) -> float:
     return float(0.5 * np.sum(along[some] ** 2 / values[some]))
 
 
-def gauss_newton(setting, start, *, most=30, tolerance=1e-4, report: Callable | None = None, damping=_LAMBDA) -> Outcome:
+def gauss_newton(setting, start, *, most=30, tolerance=1e-4, report: Callable | None = None, reach=np.inf,
+                 damping=_LAMBDA) -> Outcome:
     """Levenberg-Marquardt on the expected curvature (Gauss-Newton; Fisher scoring for Student's t and a free sigma).
 
     start: theta (n,), or several, (starts, n): all are advanced together, the best one is returned. One iteration is one run
     with its derivatives in all parameters; a step that does not lower the loss (or ends in NaN) is taken back and damped ten
-    times more. It has converged where the parabola's minimum is lower by less than `tolerance` (1e-4: 1/70 sigma away).
+    times more; no step moves an entry by more than its `reach` (n,). It has converged where the parabola's minimum is lower by
+    less than `tolerance` (1e-4: 1/70 sigma away).
     """
     theta = np.atleast_2d(np.asarray(start, float))
     count = theta.shape[0]
@@ -91,7 +93,8 @@ def gauss_newton(setting, start, *, most=30, tolerance=1e-4, report: Callable | 
             break
         trial = theta.copy()
         for k in np.nonzero(live)[0]:
-            trial[k] += _step(now["gradient"][k], now["fisher"][k] + now["prior"][k], lam[k])
+            step = _step(now["gradient"][k], now["fisher"][k] + now["prior"][k], lam[k])
+            trial[k] += step / max(1.0, np.max(np.abs(step) / reach))
         then = evaluate(trial)
         better = live & _sound(then) & (then["loss"] < now["loss"])
         lam = np.where(better, np.maximum(lam / 10.0, 1e-9), np.where(live, np.maximum(lam, 1e-4) * 10.0, lam))
