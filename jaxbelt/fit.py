@@ -70,6 +70,7 @@ class Fit:
     t: np.ndarray
     setting: Any = dataclasses.field(repr=False)
     unknowns: Unknowns = dataclasses.field(repr=False)
+    posterior: Any = dataclasses.field(repr=False)
 
     @property
     def reduced_chi2(self) -> float:
@@ -88,7 +89,8 @@ class Fit:
 
     def propagate(self, fn: Callable):
         """(value, standard error) of fn(parameters), a pure function of the fitted parameters (an array of any shape): for
-        profiles such as `lambda p: p.dll(0.0, L)`, with all correlations, to first order in the errors."""
+        profiles such as `lambda p: p.dll(0.0, L)`, with all correlations, to first order in the errors; inf where it depends
+        on what the data and the priors leave open."""
         import jax
         import jax.numpy as jnp
 
@@ -96,7 +98,7 @@ class Fit:
             return jnp.asarray(fn(put(self.setting.key, self.setting.tree, theta)["parameters"]))
 
         value, slope = jax.jit(of)(self.theta), jax.jit(jax.jacfwd(of))(jnp.asarray(self.theta))
-        return np.asarray(value), _spread(np.asarray(slope), self.covariance)
+        return np.asarray(value), self.posterior.spread(np.asarray(slope))
 
     def band(self, level: float = 0.68, noise: bool = True) -> dict:
         """{name: (low, high)} of the data's values at a level: what another measurement would show (noise=True: with its noise),
@@ -109,7 +111,7 @@ class Fit:
         moved = compiled_slopes(self.setting, self.theta)
         out = {}
         for name, data in self.data.items():
-            error = _spread(np.moveaxis(np.asarray(moved[name]), 0, -1), self.covariance)
+            error = self.posterior.spread(np.moveaxis(np.asarray(moved[name]), 0, -1))
             if noise:
                 error = np.hypot(error, np.exp(u[name]))
             ends = (z[name] + s * _normal_half(level) * error for s in (-1, 1))
@@ -129,16 +131,6 @@ def _normal_half(level):
     from jax.scipy.special import ndtri
 
     return float(ndtri(0.5 * (1.0 + level)))
-
-
-def _spread(slope, covariance):
-    """Standard error of something whose slopes in theta are slope (..., n); inf or NaN where theta's is."""
-    n = covariance.shape[0]
-    known = np.isfinite(np.diag(covariance))
-    root = np.sqrt(np.maximum(np.einsum("...i,ij,...j->...", slope[..., known], covariance[np.ix_(known, known)],
-                                        slope[..., known]), 0.0))
-    moved = np.any(np.abs(slope[..., ~known]) > 1e-12 * np.abs(slope).max(initial=1e-300), axis=-1) if n else False
-    return np.where(moved, np.inf if np.isinf(np.diag(covariance)).any() else np.nan, root)
 
 
 def fit(problem: Problem, f0, data, free, *, method: str = "gauss-newton", t=None, dt=None, starts: int = 1, seed: int = 0,
@@ -193,7 +185,6 @@ def fit(problem: Problem, f0, data, free, *, method: str = "gauss-newton", t=Non
 
     at = jnp.asarray(best.theta, float)
     last = best.last or {k: np.asarray(v) for k, v in methods.compiled_derivatives(setting, at).items()}
-    after = posterior(last["fisher"], last["prior"], known.labels, known.scale)
     # methods of first order know no curvature: the Fisher matrix says whether where they stopped is near enough
     left = methods.decrement(last["gradient"], last["fisher"] + last["prior"])
     done = left < _CLOSE if method != "gauss-newton" else best.done
@@ -206,8 +197,9 @@ def fit(problem: Problem, f0, data, free, *, method: str = "gauss-newton", t=Non
     message = f"{method}, {len(best.history) - 1} iterations: {reason}"
     told, _, residual, f = compiled_predictions(setting, at)
     tree = put(known.key, tree, at)
-    sigma_theta = after.sigma if done else np.full(known.size, np.nan)
-    nowhere = np.full_like(after.covariance, np.nan)
+    after = posterior(last["fisher"], last["prior"], known.labels, known.scale)
+    # no minimum, no errors
+    errors = after if done else posterior(np.full_like(last["fisher"], np.nan), last["prior"], known.labels, known.scale)
     values = {k: np.asarray(v) for k, v in known.values(at).items()}
     if not done:
         warnings.warn(f"fit: {message}; no standard errors", stacklevel=2)
@@ -216,12 +208,12 @@ def fit(problem: Problem, f0, data, free, *, method: str = "gauss-newton", t=Non
     count = int(sum(u.sum() for u in use.values()))
     return Fit(parameters=tree["parameters"], problem=problem.replace(parameters=tree["parameters"], boundary=tree["boundary"]),
                initial=np.asarray(start_state(tree, problem.grid)), data=tree["data"], values=values,
-               sigma=_errors(known, best.theta, sigma_theta), theta=best.theta, sigma_theta=sigma_theta, labels=known.labels,
-               covariance=after.covariance if done else nowhere, correlation=after.correlation if done else nowhere,
+               sigma=_errors(known, best.theta, errors.sigma), theta=best.theta, sigma_theta=errors.sigma, labels=known.labels,
+               covariance=errors.covariance, correlation=errors.correlation,
                spectrum=after.spectrum, undetermined=after.undetermined, converged=done, message=message, method=method,
                history=best.history, loss=best.loss, chi2=float(last["chi2"]), dof=count - _effective(last),
                predictions=shown, residuals={k: np.where(use[k], np.asarray(r), np.nan) for k, r in residual.items()},
-               f=np.asarray(f), t=setting.t.array, setting=setting, unknowns=known)
+               f=np.asarray(f), t=setting.t.array, setting=setting, unknowns=known, posterior=errors)
 
 
 def prepare(problem: Problem, f0, data, free, *, t=None, dt=None, chunk: int = 16):

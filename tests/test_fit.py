@@ -269,6 +269,7 @@ def test_starts_walls_and_several_sets(profiles):
 
 def test_a_level_and_a_calibration_are_not_determined(profiles):
     """All levels up, all calibrations down: no data see it. Sigma is infinite there and nowhere else."""
+    profiles(0.01)
     with Compilations() as n:
         fit = profiles(1e9)
     assert n.count == 0 and fit.converged
@@ -281,7 +282,7 @@ def test_a_level_and_a_calibration_are_not_determined(profiles):
     assert "do not determine" in str(fit) and "(sigma inf)" in str(fit)
     # bands know that the model itself is determined
     low, high = fit.band(noise=False)["near"]
-    assert not np.any(np.isnan(low)) and np.all(low <= high)
+    assert np.all(high / low < 1.5) and np.all(high / low > 1.0)
 
 
 def test_posterior_of_what_is_known_by_a_prior_alone():

@@ -4,6 +4,8 @@ import importlib.util
 import pathlib
 import sys
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from fit_twins import DT, GRID, PARAMETERS, START, T, orbit
@@ -88,16 +90,18 @@ def test_velocity_diffusion_knows_one_combination_of_its_rates(twins):
     fit = twins.fit(case, twins.noisy(case, z, 0), "gauss-newton")
     assert fit.converged and np.all(np.isinf(fit.sigma_theta))
     assert [np.isinf(d.sigma) for d in fit.undetermined] == [True, True]
-    rate, slope = 1.0, []
-    for k in range(3):
-        x = np.exp(fit.theta + 1e-5 * np.eye(3)[k]), np.exp(fit.theta - 1e-5 * np.eye(3)[k])
-        a, b = (float(velocity.diffusion_rate(*v)) for v in x)
-        slope.append((np.log(a) - np.log(b)) / 2e-5)
-    rate = float(velocity.diffusion_rate(*np.exp(fit.theta)))
+
+    def rate(p):
+        return jnp.log(velocity.diffusion_rate(p.nu_par, p.nu_xi, p.h))
+
+    slope = jax.grad(lambda x: rate(velocity.Parameters(nu_par=jnp.exp(x[0]), nu_xi=jnp.exp(x[1]), h=jnp.exp(x[2]))))(fit.theta)
     for d in fit.undetermined:                                 # they leave ln(nu_par G) where it is
         assert abs(np.dot([d.weights[k] for k in fit.labels], slope)) < 1e-4
     assert fit.dof == pytest.approx(120 - 1, abs=1e-3)
-    assert rate == pytest.approx(float(velocity.diffusion_rate(1.0, 0.2, 0.8)), rel=0.1)
+    # what is known of them together has its error, what is not has none
+    value, error = fit.propagate(rate)
+    assert 0.001 < error < 0.1 and abs(value - np.log(velocity.diffusion_rate(1.0, 0.2, 0.8))) < 4 * error
+    assert np.isinf(fit.propagate(lambda p: p.h)[1])
 
 
 @pytest.mark.filterwarnings("ignore:cells of chi")

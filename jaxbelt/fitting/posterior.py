@@ -33,7 +33,11 @@ class Direction:
 @dataclasses.dataclass(frozen=True)
 class Posterior:
     """covariance (n, n) of theta, its diagonal's roots sigma (n,) (inf where nothing is known, NaN where there is no minimum),
-    correlation (n, n), spectrum: eigenvalues of the data's Fisher matrix in units of `scale`, smallest first; undetermined."""
+    correlation (n, n), spectrum: eigenvalues of the data's Fisher matrix in units of `scale`, smallest first; undetermined.
+
+    inverse (n, n): the covariance of all that is known (a pseudo-inverse); open (k, n): the directions of theta that are not, in
+    each of which an entry has the length that `unit` (n,) says: see `spread`.
+    """
 
     covariance: np.ndarray
     sigma: np.ndarray
@@ -41,6 +45,17 @@ class Posterior:
     spectrum: np.ndarray
     undetermined: tuple
     positive: bool
+    inverse: np.ndarray
+    open: np.ndarray
+    unit: np.ndarray
+
+    def spread(self, slope):
+        """Standard error of something whose slopes in theta are slope (..., n); inf where it depends on what is not known."""
+        root = np.sqrt(np.maximum(np.einsum("...i,ij,...j->...", slope, self.inverse, slope), 0.0))
+        if not len(self.open):
+            return root
+        along = np.abs(slope @ self.open.T).max(axis=-1)
+        return np.where(along > np.sqrt(rounding()) * np.linalg.norm(slope / self.unit, axis=-1), np.inf, root)
 
 
 def posterior(fisher, prior, labels, scale) -> Posterior:
@@ -55,7 +70,7 @@ def posterior(fisher, prior, labels, scale) -> Posterior:
     scaled = fisher * np.outer(scale, scale)
     if not np.all(np.isfinite(scaled + prior)):
         nan = np.full((n, n), np.nan)
-        return Posterior(nan, nan[0], nan, nan[0], (), False)
+        return Posterior(nan, nan[0], nan, nan[0], (), False, nan, np.zeros((0, n)), np.ones(n))
     values, vectors = np.linalg.eigh(0.5 * (scaled + scaled.T))
     floor = rounded * max(values.max(initial=0.0), 1e-300)
     loose = []
@@ -71,7 +86,9 @@ def posterior(fisher, prior, labels, scale) -> Posterior:
     kept = values_all > rounded * max(values_all.max(initial=0.0), 1e-300)
     inverse = (vectors_all[:, kept] / values_all[kept]) @ vectors_all[:, kept].T
     open_ = (np.sum(vectors_all[:, ~kept] ** 2, axis=1) > 1e-8) | (size == 0)
-    covariance = inverse / np.outer(unit, unit)
+    covariance = inverse = inverse / np.outer(unit, unit)
+    never = vectors_all[:, ~kept].T / unit
+    scales = unit
     sigma = np.where(open_, np.inf, np.sqrt(np.maximum(np.diag(covariance), 0.0)))
     unit = np.where(np.isfinite(sigma) & (sigma > 0), sigma, 1.0)
     correlation = covariance / np.outer(unit, unit)
@@ -79,4 +96,4 @@ def posterior(fisher, prior, labels, scale) -> Posterior:
     covariance = np.where(open_[:, None] | open_[None, :], np.nan, covariance)
     covariance[open_, open_] = np.inf
     correlation[np.diag_indices(n)] = 1.0
-    return Posterior(covariance, sigma, correlation, values, tuple(loose), bool(kept.all()))
+    return Posterior(covariance, sigma, correlation, values, tuple(loose), bool(kept.all()), inverse, never, scales)
