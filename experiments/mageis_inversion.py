@@ -194,7 +194,7 @@ def report(storm, models):
     for title, where in (("training passes", storm.train), ("held-out passes", storm.held)):
         print(f"\n{title}: {int(np.isfinite(storm.rate[:, where]).sum())} values; median symmetric accuracy [%] (log-RMSE)")
         names = [f"{a:g}-{b:g}" for a, b in zip(JUDGED[:-1], JUDGED[1:])]
-        print(f"{'':34s}{'mean, 1/L^2':>14s}{'L* > 3.8':>14s}" + "".join(f"{n:>13s}" for n in names) + "   by channel        bias")
+        print(f"{'':34s}{'mean, 1/L^2':>14s}{'L* > 3.8':>14s}" + "".join(f"{n:>13s}" for n in names) + "   by channel     bias")
         for name, rate in models.items():
             table, channels, bias = score(storm, rate, where)
             cells = [f"{a:.0f} ({r:.2f})" for a, r in zip(table["accuracy"][0], table["rmse"][0])]
@@ -221,8 +221,8 @@ def residuals(storm, rate):
 
 
 def excess(storm, mus=(600.0, 1000.0, 1500.0)):
-    """f inside over the highest f that the start and the wall have had until then, at three mu: no diffusion with losses, whatever
-    its D_LL, makes more than 1 of them."""
+    """f inside over the highest f that the start and the wall have had until then, at three mu: no diffusion with losses,
+    whatever its D_LL, makes more than 1 of them."""
     p, L = storm.passes, storm.grid["L"].centers
     inside = (p.lstar > 4.0) & (p.lstar < 5.0)
     print("\nmedian f at L* = 4 to 5 over the highest f of start and wall so far, by pass (beginning, hours), at mu = "
