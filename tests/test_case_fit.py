@@ -58,9 +58,9 @@ def test_free_form_diffusion_in_a_case():
     assert np.log(dll(0.0, np.array([3.0, 4.0, 6.0]))) == pytest.approx([-4.0, -2.0, 1.0])
     assert case.f0.max() > 2.5 and case.start.log_values.shape == (3,)
 
-    def d(L=5.0, **model):
+    def d(at=5.0, **model):
         prm = Table({"kp": [2.0, 4.0, 5.0, 3.0], "dll": model}, "parameters")
-        return float(_belt.coefficient(prm, "dll", _belt.drivers(prm, case.frame))(0.0, L))
+        return float(_belt.coefficient(prm, "dll", _belt.drivers(prm, case.frame))(0.0, at))
 
     published = d(model="brautigam-albert")
     assert d(model="kp-power") == pytest.approx(published) == d(model="kp-power", power=8.0)
@@ -143,7 +143,7 @@ file = "moments.csv"
 sigma = [0.02, 0.01]
 """
     (tmp_path / "moments.csv").write_text("time,T_perp,number\n1.0,1.1,0.9\n2.0,1.2,0.8\n")
-    small = ["grid.cells=[12, 16, 4]", "grid.mu=1"]
+    small = ["grid.cells=[20, 24, 4]", "grid.mu=1"]
     fit = made(*small, text=text, folder=tmp_path)
     data = fit.data[""]
     assert data.values.tolist() == [[1.1, 1.2], [0.9, 0.8]] and data.noise == "normal" and data.sigma.shape == (2, 1)
@@ -214,3 +214,67 @@ def test_bands_of_student_noise_are_wider():
 
     assert _noise_half(0.95, 4.0) == pytest.approx(2.776, abs=2e-3) and _noise_half(0.95, None) == pytest.approx(1.960, abs=1e-3)
     assert _noise_half(0.68, 1.0) == pytest.approx(np.tan(0.34 * np.pi), rel=1e-3)          # Cauchy
+
+
+def test_an_orbit_through_one_of_several_populations():
+    text = cases.shipped()["ring-current-50keV"].read_text() + """
+[fit]
+free = ["lifetime"]
+[[fit.data]]
+kind = "twin"
+truth = { lifetime = 2.0 }
+population = "electrons"
+channels = [{ pitch_angle = 90.0, label = "50 keV" }]
+apogee = 7.0
+perigee = 3.0
+period = "11 h"
+samples = 20
+sigma = 0.1
+"""
+    words = ["grid.cells=[12, 8]", "fit.free=[{name='lifetime', start=1.0}]"]
+    fit = made(*words, text=text)
+    assert fit.sets[""].rows == ("50 keV",) and fit.data[""].operator.node == 1 and fit.sets[""].count == 20
+    with pytest.raises(InputError, match='population = "ions": is not one of the choices'):
+        made(*words, "fit.data.0.population='ions'", text=text)
+
+
+STORM = ["case.duration='20 h'", "grid.cells=[8]", "parameters.mu.count=4", "measured.quiet=['0 h', '18 h']",
+         "fit.data.0.from='4 h'", "fit.data.0.until='15 h'", "measured.until='15 h'"]
+
+
+@pytest.fixture(scope="module")
+def rates(tmp_path_factory):
+    """Two days from 16 March 00 UT: rates that rise with L* and fall with energy, on orbits of 9 h."""
+    scipy_io = pytest.importorskip("scipy.io", reason="MATLAB files are read with scipy")
+    folder = tmp_path_factory.mktemp("rates")
+    t = np.arange(0.0, 36 * 3600.0, 30.0)
+    lstar = 3.4 - 2.2 * np.cos(2 * np.pi * t / 32400)
+    low = np.array([33, 51, 74, 102, 174, 210, 569, 1130, 1394, 1686])
+    rate = (1.0 + 1e3 * np.exp(-((lstar - 5.0) ** 2))[:, None] * np.exp(-low / 300.0)).astype(float)
+    scipy_io.savemat(folder / "rates.mat", {"T": (735309.0 + t / 86400.0)[:, None], "Lstar": lstar[:, None],
+                                            "MLT": np.mod(t / 3600, 24)[:, None], "CountRate": rate})
+    scipy_io.savemat(folder / "energy.mat", {"Emin": low, "Emax": low + 200, "G": np.full(10, 0.01)})
+    return [*STORM, f"measured.file='{folder / 'rates.mat'}'", f"measured.energy_file='{folder / 'energy.mat'}'"]
+
+
+def test_rates_give_the_state_the_wall_and_the_data(rates):
+    text = cases.shipped()["fit-storm-2013-03"].read_text()
+    case = cases.build(text, rates)
+    assert case.f0.shape == (4, 8) and np.all(np.diff(case.f0[1]) > 0) and np.all(np.diff(case.f0[:, -1]) < 0)
+    fit = _fit.build(case, dry=True)
+    one = fit.sets[""]
+    assert one.rows == ("569-769 keV", "1130-1330 keV", "1394-1594 keV", "1686-1886 keV") and one.data.dof == 4.0
+    use = np.broadcast_to(one.data.mask, one.data.values.shape)
+    assert one.count == np.isfinite(one.data.values[use]).sum() and one.held.any() and not (one.held & one.data.mask).any()
+    assert fit.data[""].log_calibration.shape == (4, 1) and fit.data[""].background.shape == (4, 1)
+    # f at the wall continues f at the start, and both are those of the rates there
+    wall = np.array([float(x) for x in case.problem.boundary["outer"].values[:, 0]])
+    assert wall == pytest.approx(case.f0[:, -1], rel=0.5)
+
+
+def test_a_storm_without_its_files_says_what_they_hold():
+    text = cases.shipped()["fit-storm-2013-03"].read_text()
+    with pytest.raises(InputError, match="measured.file = .*: there is no such file .* CountRate .* Probes .*--set measured"):
+        cases.build(text)
+    case = cases.build(text, STORM, dry=True)
+    assert "cannot run: measured.file" in _fit.describe(_fit.build(case, dry=True))[0]

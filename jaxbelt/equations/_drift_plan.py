@@ -77,16 +77,16 @@ def checked(made):
     drift = tensor = 0.0
     tensors = []
     moments, guesses = _moments(made)
-    at, speed = partial(_read, grid), partial(_drift_numbers, grid)
+    at, wall, speed = partial(_read, grid), partial(_read_wall, grid), partial(_drift_numbers, grid)
     if moments.size + len(guesses) > _FEW:                     # compile once, where each would cost as much
-        at, speed = jax.jit(at), jax.jit(speed)
+        at, wall, speed = (partial(f, grid) for f in (_compiled_read, _compiled_wall, _compiled_numbers))
     with contextlib.nullcontext() if moments.size + len(guesses) > _FEW else jax.ensure_compile_time_eval():
         for t in (Time.at(jnp.asarray(m)) for m in moments):
             for name in ("dll", "dphiphi", "lifetime", "dlphi", "source"):
                 if getattr(prm, name) is not None:
                     _check_value(name, at(getattr(prm, name), t))
             for name, value in made.boundary.items():
-                value = evaluate(value, t, *(c[0] for c in grid.mesh()[1:]))
+                value = wall(value, t)
                 _check_value(name, value)
                 _check_wall(name, value, grid)
             if prm.ldot is not None:
@@ -113,6 +113,10 @@ def checked(made):
 
 def _read(grid, coefficient, t):
     return evaluate(coefficient, t, *grid.mesh())
+
+
+def _read_wall(grid, value, t):
+    return evaluate(value, t, *(c[0] for c in grid.mesh()[1:]))
 
 
 def _stencil(tensors):
@@ -158,6 +162,10 @@ def _drift_numbers(grid, prm, t):
         speed = speed + jnp.hypot(*(courant_rate(grid, streams(grid, p, t)[2][0], ("L", "phi")) for p in turned))
     spans = jnp.stack([jnp.ptp(x, axis=1) for x in everything])
     return speed, jnp.max(spans[:, 0]), jnp.max(spans[:, -1]), jnp.max(spans)
+
+
+# once for all nodes
+_compiled_read, _compiled_wall, _compiled_numbers = (jax.jit(f, static_argnums=0) for f in (_read, _read_wall, _drift_numbers))
 
 
 def _drift_speed(made, numbers) -> float:

@@ -24,7 +24,8 @@ class AlongOrbit:
 
     Predictions: (time,) without channels, of psd ((mu, time) where the solution has several mu); (channel, time) with them.
     orbit: an `Orbit`. channels: a `Channel` or several; the leaves of their shapes can be free ("data.operator.channels...").
-    mu [MeV/G], K, species, planet, node: see `observe`. outside: "error" for samples beyond the grid or the run's times, or "mask".
+    mu [MeV/G], K, species, planet, node: see `observe`. outside: "error" for samples beyond the grid or the run's times, or
+    "mask".
     """
 
     orbit: Any = static()
