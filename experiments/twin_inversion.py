@@ -126,7 +126,7 @@ def velocity_twin():
 
 CASES = {"two": two, "knots": knots, "kp": kp, "mlt": mlt, "foliated": foliated_twin, "kinetic": kinetic_twin,
          "two_field": two_field_twin, "velocity": velocity_twin}
-LONGEST = {"gauss-newton": 30, "lbfgs": 150, "adam": 600}
+METHODS = ("gauss-newton", "lbfgs", "adam")
 
 
 # ---- twins
@@ -154,9 +154,8 @@ def from_there(c):
 
 
 def fit(c, values, method, **kw):
-    kw = {"most": LONGEST[method]} | kw
-    if method == "adam":
-        kw = {"rate": 0.1} | kw
+    if method == "adam":                                       # its steps fade over the iterations that it is given
+        kw = {"rate": 0.2, "most": 120 if sum(np.size(s) for s in c.start) < 6 else 300} | kw
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return jb.fit(c.problem, c.f0, data_of(c, values), from_there(c), method=method, t=c.t, dt=c.dt, **kw)
@@ -212,7 +211,7 @@ def full(c, draws):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
-    parser.add_argument("--methods", nargs="*", choices=LONGEST, default=list(LONGEST))
+    parser.add_argument("--methods", nargs="*", choices=METHODS, default=METHODS)
     parser.add_argument("--coverage", type=int, default=0, metavar="N", help="fits to new noise")
     a = parser.parse_args()
     jb.enable_x64()

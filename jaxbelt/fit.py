@@ -218,6 +218,7 @@ def fit(problem: Problem, f0, data, free, *, method: str = "gauss-newton", t=Non
 
 def prepare(problem: Problem, f0, data, free, *, t=None, dt=None, chunk: int = 16):
     """(`model.Setting`, `Unknowns`) of a fit, all checked: what the loss and its derivatives are functions of. See `fit`."""
+    import jax
     import jax.numpy as jnp
 
     from jaxbelt.fitting.model import Setting, check_shapes
@@ -229,6 +230,9 @@ def prepare(problem: Problem, f0, data, free, *, t=None, dt=None, chunk: int = 1
     data = _named(data)
     tree = {"parameters": problem.parameters, "boundary": problem.boundary, "initial": _initial(f0, problem.grid),
             "data": {k: _floats(d) for k, d in data.items()}}
+    # arrays that came from numbers are of another type to the compiler than those that a fit returns
+    tree = jax.tree.map(lambda x: jnp.asarray(x).astype(jnp.result_type(x)), tree)
+    problem = problem.replace(parameters=tree["parameters"], boundary=tree["boundary"])
     axis = problem.grid.axes[0]
     known = unknowns(tree, free, axis.n if axis.is_nodes else 0)
     t, dt = _times(data, t, dt)

@@ -47,6 +47,7 @@ def test_other_noise_masks_and_starts_compile_nothing(fitted, twin):
     with Compilations() as n:
         other = twin.fit(values=y, sigma=0.2, start=(0.5, 9.0), data={"mask": np.arange(60) > 5})
         again = twin.fit(values=y, sigma=0.2, theta=other.theta, data={"mask": np.arange(60) > 5})
+        jb.fit(other.problem, START, jb.Data(operator=twin.operator, values=y, sigma=0.2), twin.free, t=T, dt=DT)
     assert n.count == 0
     assert other.converged and other.loss == pytest.approx(again.loss) and len(again.history) == 1
 
@@ -143,8 +144,53 @@ def test_several_starts_are_advanced_together(fitted, twin):
     np.testing.assert_allclose(many.theta, fitted.theta, atol=0.02 * fitted.sigma_theta.min())
 
 
-def test_rejected_steps_are_damped():
-    """A loss with a wall of NaN beside the minimum: steps into it are taken back."""
+def test_gauss_newton_takes_back_steps_that_fail(monkeypatch):
+    """Residuals 3 (ln x - ln 0.01): from x = 5 Gauss-Newton jumps below 0, where there is no run."""
+    def derivatives(_, theta):
+        x = np.asarray(theta, float)[0]
+        r, slope = (3 * np.log(x / 0.01), 3 / x) if x > 0 else (np.nan, np.nan)
+        code = np.array(0 if x > 0 else 1)
+        return {"loss": np.array(0.5 * r**2), "gradient": np.array([r * slope]), "fisher": np.array([[slope**2]]),
+                "prior": np.zeros((1, 1)), "chi2": np.array(r**2), "code": code}
+
+    monkeypatch.setattr(methods, "compiled_derivatives", derivatives)
+    end = methods.gauss_newton(None, [5.0], most=60)
+    assert end.done and end.theta[0] == pytest.approx(0.01, rel=1e-2)
+    assert not all(h["accepted"] for h in end.history)
+    assert np.all(np.diff([h["loss"] for h in end.history]) <= 0)
+    # no entry moves by more than its reach
+    slow = methods.gauss_newton(None, [0.02], most=3, reach=np.array([1e-4]))
+    assert not slow.done and np.abs(np.diff([h["theta"][0] for h in slow.history])) == pytest.approx(1e-4)
+    with pytest.raises(ValueError, match="the run fails"):
+        methods.gauss_newton(None, [-1.0])
+
+
+@pytest.mark.parametrize("scale", [1.0, [1.0, 30.0]])
+def test_lbfgs_follows_a_curved_valley_beside_a_cliff(monkeypatch, scale):
+    """Rosenbrock's valley, in units of the entries; beyond x = 1.2 there is no run."""
+    scales = np.broadcast_to(scale, (2,))
+
+    def value(_, theta):
+        x, y = np.asarray(theta) / scales
+        g = np.array([-2 * (1 - x) - 400 * x * (y - x**2), 200 * (y - x**2)]) / scales
+        return (1 - x) ** 2 + 100 * (y - x**2) ** 2, np.where(x < 1.2, g, np.nan), int(x > 1.2)
+
+    monkeypatch.setattr(methods, "_value_and_gradient", value)
+    end = methods.lbfgs(None, np.array([-1.2, 1.0]) * scales, scale=scale, tolerance=1e-9)
+    assert end.done and end.theta / scales == pytest.approx([1.0, 1.0], abs=1e-3)
+    assert len(end.history) < 60 and end.history[-1]["runs"] < 90
+    assert np.all(np.diff([h["loss"] for h in end.history]) < 0)
+
+
+def test_adam_ends_where_the_run_fails(monkeypatch):
+    """It keeps the best it saw."""
+    monkeypatch.setattr(methods, "_value_and_gradient",
+                        lambda _, theta: (float(theta[0]), np.array([1.0]), int(theta[0] < -0.2)))
+    end = methods.adam(None, [0.0], most=50)
+    assert not end.done and "the run fails" in end.reason and -0.2 <= end.theta[0] < -0.1
+
+
+def test_steps_are_damped():
     assert methods._step(np.array([2.0, 0.0]), np.diag([2.0, 0.0]), 0.0) == pytest.approx([-1.0, 0.0])
     far = methods._step(np.array([2.0, 1.0]), np.diag([2.0, 4.0]), 1e3)
     assert far == pytest.approx(np.array([-1.0, -0.25]) / 1001.0)
