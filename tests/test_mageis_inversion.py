@@ -1,5 +1,6 @@
 """MagEIS rates from MATLAB files: what is read, and how passes are told apart and reduced, on a file made here."""
 
+import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -85,3 +86,54 @@ def test_what_is_wrong_is_said_in_one_line(files, tmp_path):
         mageis_passes(*files, epoch=EPOCH, channels=(6, 10))
     with pytest.raises(ValueError, match="no rate at L"):
         mageis_passes(*files, epoch=EPOCH, quiet=(100 * HOUR, 200 * HOUR))
+
+
+# ---- the experiment, on the measured files where they are
+
+@pytest.fixture(scope="module")
+def experiment():
+    missing = [f for f in ("rbspa_mageis_20130316_20130321.mat", "rbspa_mageis_energy.mat", "kp_1958_2023.txt")
+               if not (DATA / f).is_file()]
+    if missing:
+        pytest.skip(f"{DATA} lacks {', '.join(missing)}: measured data that are not part of the package")
+    spec = importlib.util.spec_from_file_location("mageis_inversion", ROOT / "experiments" / "mageis_inversion.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_spectrum_is_straight_in_the_energy(experiment):
+    slope = np.array([[-2.0, 3.0]])
+    level = 1.0 + slope * experiment.MIDDLES[:, None]
+    energy = np.array([[0.3, 0.3], [1.0, 1.3], [2.5, 1.9]])
+    assert experiment.along_energy(level, energy) == pytest.approx(1.0 + slope * energy, rel=1e-12)
+
+
+def test_no_held_out_value_enters_the_start_or_the_wall(experiment, monkeypatch):
+    def changed(*args, **rest):
+        p = mageis_passes(*args, **rest)
+        return p._replace(rate=np.where(p.t < experiment.SPLIT, p.rate, 1e9 * np.random.default_rng(0).random(p.rate.shape)))
+
+    as_it_is = experiment.read(DATA)
+    monkeypatch.setattr(experiment, "mageis_passes", changed)
+    other = experiment.read(DATA)
+    assert np.array_equal(as_it_is.f0, other.f0)
+    assert all(np.array_equal(a.values, b.values) for a, b in zip(as_it_is.wall, other.wall))
+    assert np.array_equal(as_it_is.rate[:, as_it_is.train], other.rate[:, other.train], equal_nan=True)
+    assert not np.array_equal(as_it_is.rate[:, as_it_is.held], other.rate[:, other.held], equal_nan=True)
+    assert not np.any(as_it_is.train & as_it_is.held) and as_it_is.train.sum() > 200 and as_it_is.held.sum() > 200
+    assert np.all(np.isfinite(as_it_is.f0)) and np.all(as_it_is.f0 > 0)
+    wall = np.array([s.values for s in as_it_is.wall])
+    last = int(experiment.SPLIT // HOUR) + 1
+    assert np.all(wall[:, last:] == wall[:, last:last + 1])              # after the split nothing new is known of it
+
+
+def test_the_score_is_the_typical_factor_weighted_by_the_jacobian(experiment):
+    storm = experiment.read(DATA)
+    factor = np.where(storm.passes.lstar < 4.2, 2.0, 0.25)
+    table, channels, bias = experiment.score(storm, storm.rate * factor, storm.held)
+    assert table["accuracy"][0] == pytest.approx([100.0] * 3 + [300.0] * 3)
+    assert table["rmse"][0] == pytest.approx(np.log([2.0] * 3 + [4.0] * 3))
+    inner, whole = 1 / 3.0 - 1 / 4.2, 1 / 3.0 - 1 / 5.2                   # integrals of dL/L^2
+    assert table["accuracy"][1] == pytest.approx((100.0 * inner + 300.0 * (whole - inner)) / whole)
+    assert len(channels) == 4 and bias == pytest.approx(np.log(2.0))
