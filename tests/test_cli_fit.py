@@ -2,6 +2,9 @@
 
 import importlib
 import json
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -137,3 +140,21 @@ def test_the_shipped_twin(capsys):
     assert {"fit-twin-dll", "fit-storm-2013-03"} <= set(cases.shipped())
     assert cli.main(["check", "fit-twin-dll"]) == 0
     assert "527 values, synthetic" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("delay", [0.0, 0.05, 0.3, 1.0])
+def test_a_killed_fit_goes_on(folder, capsys, delay):
+    """kill -9 at some moment after the first iteration: the same command ends with the same parameters, nothing more is left."""
+    out = folder / f"killed-{delay}"
+    words = [sys.executable, "-m", "jaxbelt.cli", "fit", str(folder / "small.toml"), "--out", str(out), "--no-pictures"]
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL)
+    while not state_of(out / "small.nc").exists() and process.poll() is None:
+        time.sleep(0.02)
+    time.sleep(delay)
+    process.kill()
+    process.wait()
+    assert call(capsys, folder, "--no-pictures", out=out.name)[0] == 0
+    assert sorted(p.name for p in out.iterdir()) == ["small.log", "small.nc"]
+    killed, whole = (load_fit(f / "small.nc")["theta"].values for f in (out, folder / "a"))
+    assert killed == pytest.approx(whole, abs=1e-6)

@@ -118,7 +118,6 @@ def _measured(fit, sets, data, coords):
     """Values, model, residuals and bands: one run, and one with its derivatives."""
     import jax
 
-    from jaxbelt.fit import _spread
     from jaxbelt.fitting.model import compiled_predictions, compiled_slopes
 
     z, u, _, _ = (jax.tree.map(np.asarray, x) for x in compiled_predictions(fit.setting, fit.theta))
@@ -140,7 +139,7 @@ def _measured(fit, sets, data, coords):
             coords[f"{p}_row"] = (f"{p}_row", np.array(s.rows, object))
         about = {"units": s.unit if s else "1", "noise": one.noise}
         quantity = s.long_name if s else "value"
-        error = _spread(np.moveaxis(np.asarray(moved[name]), 0, -1), fit.covariance)
+        error = fit.posterior.spread(np.moveaxis(np.asarray(moved[name]), 0, -1))
         noise = np.exp(u[name])
 
         def put(word, values, text, about=about, use=use, dims=dims, p=p):
