@@ -100,11 +100,14 @@ def _near(i, n_i, j, n_j):
     return (near_i[:, :, None] * n_j + near_j[:, None, :]).reshape(-1, 9)
 
 
-def _balance(m, row_gap, column_gap, rounds=4):
+def _balance(m, row_gap, column_gap, rounds=6):
     """alpha, beta so that m * (alpha_row + beta_column) has the given row and column sums; m sparse, non-negative.
 
     Conjugate gradients for beta after alpha is eliminated, scaled by the sums of m; repeated on the residual, for its rounding.
     """
+    from scipy.sparse import bmat
+    from scipy.sparse.csgraph import connected_components
+
     rows = np.asarray(m.sum(1)).ravel()
     columns = np.asarray(m.sum(0)).ravel()
     dr = 1.0 / np.sqrt(np.where(rows > 0, rows, 1.0))
@@ -112,18 +115,27 @@ def _balance(m, row_gap, column_gap, rounds=4):
     scaled = m.multiply(dr[:, None]).multiply(dc).tocsr()
     back = scaled.T.tocsr()
     a, b = row_gap * dr, column_gap * dc
+    # alpha up and beta down by the same in a part that hangs together changes no sum: rounding must not send the search there
+    part = connected_components(bmat([[None, m], [m.T, None]]), directed=False)[1][rows.size:]
+    idle = np.where(columns > 0, 1.0 / dc, 0.0)
+    size = np.bincount(part, idle**2)
+
+    def projected(r):
+        return r - idle * (np.bincount(part, idle * r) / np.where(size > 0, size, 1.0))[part]
+
     alpha, beta = np.zeros_like(a), np.zeros_like(b)
     floor = 1e-32 * (np.sum(1 / dr**2) + np.sum(1 / dc**2))
     for _ in range(rounds):
         ra = np.where(rows > 0, a - alpha - scaled @ beta, 0)
-        r = np.where(columns > 0, b - beta - back @ (alpha + ra), 0)
+        r = projected(np.where(columns > 0, b - beta - back @ (alpha + ra), 0))
         x, p, rr = np.zeros_like(r), r.copy(), r @ r
         goal = max(floor, 1e-20 * rr)
         for _ in range(2000):
-            if rr <= goal:
+            q = projected(p - back @ (scaled @ p))
+            turn = p @ q
+            if rr <= goal or turn <= 0:
                 break
-            q = p - back @ (scaled @ p)
-            step = rr / (p @ q)
+            step = rr / turn
             x += step * p
             r -= step * q
             rr, old = r @ r, rr
