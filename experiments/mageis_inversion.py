@@ -73,9 +73,10 @@ class Storm:
         return dd.problem(self.grid, [prm] * MU.size, inner=0.0, outer=self.wall, epoch=EPOCH)
 
 
-def read(folder, start=START, split=SPLIT) -> Storm:
+def read(folder, start=START, split=SPLIT, factors=0.0) -> Storm:
+    """The data reduced. factors: ln of the channels' factors that are put into the rates, and so into start and wall."""
     p = mageis_passes(folder / FILES[0], folder / FILES[1], epoch=EPOCH, channels=CHANNELS, L=(3.0, 5.6), quiet=(START, ONSET))
-    nominal = (1e3 * p.factor * (p.band[:, 1] - p.band[:, 0]))[:, None]              # factor times keV
+    nominal = (1e3 * p.factor * (p.band[:, 1] - p.band[:, 0]) * np.exp(factors))[:, None]              # factor times keV
     rate, background = p.rate / nominal, p.background / nominal
     net = np.maximum(rate - background, 0.1 * background) / float(SHAPE.omnidirectional(1.0))
     level = np.log(psd_of_flux(net, MIDDLES[:, None]))
@@ -326,6 +327,15 @@ def main(folder):
         print(f"D_LL [1/day] at Kp = {kp:g}, L* = 3.5, 4.5, 5.2: " + ", ".join(
             f"{v:.3g} ({a:.3g} to {b:.3g})" for v, a, b in zip(*diffusion(fit, kp, np.array([3.5, 4.5, 5.2])))))
     print(f"\n{draw(Path(folder), storm, models, fit)}", flush=True)
+
+    factors, f = np.zeros(len(CHANNELS)), fit
+    for _ in range(3):
+        factors = factors + f.values["data.log_calibration"].ravel() - f.values["data.log_calibration"][0, 0]
+        same = read(DATA, factors=factors)
+        f = inverted(same)
+    print("\nstart and wall made with the fitted factors, three times; ln of them " + " ".join(f"{x:+.2f}" for x in factors)
+          + f"\n{f}", flush=True)
+    report(same, {"fit": predicted(same, f.problem, f.f)[0]})
 
     later = read(DATA, start=RESTART)
     again = inverted(later)
