@@ -55,10 +55,10 @@ def two():
 
 
 def knots():
-    """ln D_LL at 12 L, with a weak prior of smoothness."""
+    """ln D_LL at 12 L, with a prior of smoothness: its slope in ln L changes by about 1 from knot to knot."""
     L = np.linspace(2.0, 7.0, 12)
     true = np.log(np.asarray(jb.radial_diffusion.BrautigamAlbert(kp=3.0)(0.0, L)))
-    free = jb.Free("dll.log_d", prior=jb.Smooth(3.0, x=np.log(L)))
+    free = jb.Free("dll.log_d", prior=jb.Smooth(1.0, x=np.log(L)))
     return _belt(Knots(L=L, log_d=true), (free,), (true + 1.0,))
 
 

@@ -185,11 +185,13 @@ def fit(problem: Problem, f0, data, free, *, method: str = "gauss-newton", t=Non
 
     at = jnp.asarray(best.theta, float)
     last = best.last or {k: np.asarray(v) for k, v in methods.compiled_derivatives(setting, at).items()}
-    # methods of first order know no curvature: the Fisher matrix says whether where they stopped is near enough
+    # methods of first order know no curvature, and Gauss-Newton may be caught at a kink: the Fisher matrix says whether where
+    # they stopped is near enough
     left = methods.decrement(last["gradient"], last["fisher"] + last["prior"])
-    done = left < _CLOSE if method != "gauss-newton" else best.done
+    exact = method == "gauss-newton" and best.done
+    done = exact or left < _CLOSE
     reason = "converged" if done else best.reason
-    if method != "gauss-newton":
+    if not exact:
         reason += f", {np.sqrt(2 * left):.2g} sigma from the minimum of the local parabola"
     code = int(np.max(last["code"]))
     if code:

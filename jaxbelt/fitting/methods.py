@@ -21,7 +21,8 @@ _many_derivatives = jax.jit(jax.vmap(derivatives, in_axes=(None, 0)))
 _value_and_gradient = jax.jit(value_and_gradient)
 
 _LAMBDA = 1e-3                 # first damping of Levenberg-Marquardt,
-_WORST = 1e10                  # and where it gives up: no step lowers the loss any more
+_WORST = 1e10                  # and where it gives up,
+_IDLE = 10                     # or after so many iterations in which the loss hardly fell
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +73,7 @@ def gauss_newton(setting, start, *, most=30, tolerance=1e-4, report: Callable | 
     if not first.any():
         raise NoStart
     lam, live, done = np.full(count, damping), first.copy(), np.zeros(count, bool)
-    lost = np.zeros(count, bool)
+    lost, idle = np.zeros(count, bool), np.zeros(count, int)
     history = []
 
     def note(iteration, accepted):
@@ -97,10 +98,12 @@ def gauss_newton(setting, start, *, most=30, tolerance=1e-4, report: Callable | 
             trial[k] += step / max(1.0, np.max(np.abs(step) / reach))
         then = evaluate(trial)
         better = live & _sound(then) & (then["loss"] < now["loss"])
+        gain = np.where(better, now["loss"] - then["loss"], 0.0)
+        idle = np.where(gain > 0.01 * tolerance, 0, idle + 1)
         lam = np.where(better, np.maximum(lam / 10.0, 1e-9), np.where(live, np.maximum(lam, 1e-4) * 10.0, lam))
         theta = np.where(better[:, None], trial, theta)
         now = {key: np.where(better.reshape(-1, *(1,) * (v.ndim - 1)), then[key], v) for key, v in now.items()}
-        lost |= lam > _WORST
+        lost |= live & ((lam > _WORST) | (idle >= _IDLE))
         live &= ~lost
         best = note(iteration, better)
     else:

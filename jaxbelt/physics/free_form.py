@@ -14,10 +14,12 @@ __all__ = ["Knots", "KpPower", "InitialProfile", "Modulated", "WallProfile", "mo
 
 
 def monotone(nodes, values, x):
-    """Monotone cubic through (nodes, values) at x: C1, never beyond its two neighbours, differentiable in the values.
+    """Monotone cubic through (nodes, values) at x: C1, never beyond its two neighbours, C1 in the values too.
 
-    Slopes at the nodes: harmonic means of the neighbouring slopes (Fritsch & Butland 1984), 0 at an extremum. Beyond the ends
-    the line of the end slope goes on. nodes: increasing, concrete; values (n,) or (n, ...), n >= 2; x of any shape.
+    Slopes at the nodes: harmonic means of the neighbouring slopes (Fritsch & Butland 1984), 0 at an extremum. Where one neighbour
+    is less than a quarter as steep as the other they fall to that 0 smoothly (the mean alone would meet it at an angle, on which
+    a fit gets caught). Beyond the ends the line of the end slope goes on. nodes: increasing, concrete; values (n,) or (n, ...),
+    n >= 2; x of any shape.
     """
     nodes, values, x = np.asarray(nodes, float), jnp.asarray(values), jnp.asarray(x)
     h = np.diff(nodes).reshape((-1,) + (1,) * (values.ndim - 1))
@@ -29,7 +31,9 @@ def monotone(nodes, values, x):
         same = a * b > 0
         mean = jnp.where(same, a, 1.0) * jnp.where(same, b, 1.0)
         below = jnp.where(same, w * jnp.where(same, b, 1.0) + (1 - w) * jnp.where(same, a, 1.0), 1.0)
-        slopes = jnp.concatenate([ends[0], jnp.where(same, mean / below, 0.0), ends[1]])
+        low, high = jnp.minimum(jnp.abs(a), jnp.abs(b)), jnp.maximum(jnp.abs(a), jnp.abs(b))
+        ratio = jnp.minimum(4.0 * jnp.where(same, low, 1.0) / jnp.where(same, high, 1.0), 1.0)
+        slopes = jnp.concatenate([ends[0], jnp.where(same, mean / below * ratio**2 * (3.0 - 2.0 * ratio), 0.0), ends[1]])
     else:
         slopes = jnp.concatenate(ends)
     i = jnp.clip(jnp.searchsorted(jnp.asarray(nodes), x, side="right") - 1, 0, nodes.size - 2)
