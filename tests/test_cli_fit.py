@@ -1,6 +1,8 @@
 """`jaxbelt fit`: what it writes and prints, how it goes on after an interrupt, and its exit status."""
 
+import contextlib
 import importlib
+import io as text_io
 import json
 import subprocess
 import sys
@@ -58,25 +60,34 @@ def folder(tmp_path_factory):
     return made
 
 
+@pytest.fixture(scope="module")
+def finished(folder):
+    """(exit status, what was printed, folder) of one fit from beginning to end."""
+    said = text_io.StringIO()
+    with contextlib.redirect_stdout(said):
+        status = cli.main(["fit", str(folder / "small.toml"), "--out", str(folder / "a")])
+    return status, said.getvalue(), folder / "a"
+
+
 def call(capsys, folder, *words, out="."):
     status = cli.main(["fit", str(folder / "small.toml"), "--out", str(folder / out), *words])
     captured = capsys.readouterr()
     return status, captured.out, captured.err
 
 
-def test_a_fit_writes_file_pictures_and_log(folder, capsys):
-    status, out, err = call(capsys, folder, out="a")
-    assert status == 0 and not err, err
-    names = sorted(p.name for p in (folder / "a").iterdir())
+def test_a_fit_writes_file_pictures_and_log(finished):
+    status, out, made = finished
+    assert status == 0
+    names = sorted(p.name for p in made.iterdir())
     assert names == [f"small-{k}.png" for k in ("cuts", "fit-correlation", "fit-data", "fit-loss", "fit-profile")] + \
         ["small.log", "small.nc"]
     assert "dll.log_amplitude" in out and "chi^2/dof" in out and "iteration 2" in out and "converged" in out
-    log = (folder / "a" / "small.log").read_text()
+    log = (made / "small.log").read_text()
     assert "iteration 2" in log and "chi^2/dof" in log and "particles" not in log
 
 
-def test_the_file_holds_the_best_run_and_the_fit(folder):
-    run, fit = io.load(folder / "a" / "small.nc"), load_fit(folder / "a" / "small.nc")
+def test_the_file_holds_the_best_run_and_the_fit(finished):
+    run, fit = io.load(finished[2] / "small.nc"), load_fit(finished[2] / "small.nc")
     assert run.complete and json.loads(run.attrs["fitted"])["dll.power"] == pytest.approx(float(fit["value"][1]))
     assert fit.attrs["converged"] == 1 and fit.attrs["toml"] == TOML and 0.6 < fit.attrs["reduced_chi2"] < 1.4
     assert list(fit["parameter"].values) == ["dll.log_amplitude", "dll.power"]
@@ -91,7 +102,7 @@ def test_the_file_holds_the_best_run_and_the_fit(folder):
         assert x.attrs["long_name"], name
 
 
-def test_an_interrupted_fit_goes_on(folder, capsys, monkeypatch):
+def test_an_interrupted_fit_goes_on(folder, finished, capsys, monkeypatch):
     enter = run_module._Stop.__enter__
 
     def asked(self):
@@ -144,7 +155,7 @@ def test_the_shipped_twin(capsys):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("delay", [0.0, 0.05, 0.3, 1.0])
-def test_a_killed_fit_goes_on(folder, capsys, delay):
+def test_a_killed_fit_goes_on(folder, finished, capsys, delay):
     """kill -9 at some moment after the first iteration: the same command ends with the same parameters, nothing more is left."""
     out = folder / f"killed-{delay}"
     words = [sys.executable, "-m", "jaxbelt.cli", "fit", str(folder / "small.toml"), "--out", str(out), "--no-pictures"]
@@ -156,5 +167,5 @@ def test_a_killed_fit_goes_on(folder, capsys, delay):
     process.wait()
     assert call(capsys, folder, "--no-pictures", out=out.name)[0] == 0
     assert sorted(p.name for p in out.iterdir()) == ["small.log", "small.nc"]
-    killed, whole = (load_fit(f / "small.nc")["theta"].values for f in (out, folder / "a"))
+    killed, whole = (load_fit(f / "small.nc")["theta"].values for f in (out, finished[2]))
     assert killed == pytest.approx(whole, abs=1e-6)
