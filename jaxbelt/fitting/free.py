@@ -39,7 +39,8 @@ class Smooth:
     """A smoothness prior on a profile: differences of `order` (1 or 2) between neighbours have standard deviation sd > 0.
 
     x: where the values stand, if unevenly (order 2 then asks for straight lines in x, order 1 for steps that grow with the root
-    of their length). For ln D at knots sd = 1 is usual: D bends by a factor e from one knot to the next. Profiles lie along the last axis of a parameter; each is smooth for itself.
+    of their length). For ln D at knots sd = 1 is usual: D bends by a factor e from one knot to the next. Profiles lie along the
+    last axis of a parameter; each is smooth for itself.
     """
 
     sd: Any = 1.0
