@@ -278,3 +278,15 @@ def test_a_storm_without_its_files_says_what_they_hold():
         cases.build(text)
     case = cases.build(text, STORM, dry=True)
     assert "cannot run: measured.file" in _fit.describe(_fit.build(case, dry=True))[0]
+
+
+def test_several_sets_of_data_have_names():
+    one = TOML[TOML.index("[[fit.data]]"):]
+    names = ["fit.data.0.name='a'", "fit.data.1.name='b'"]
+    fit = made(*names, "fit.data.1.sigma=0.3", "fit.free=['dll.log_d', 'data.b.log_calibration']", text=TOML + one)
+    assert set(fit.data) == {"a", "b"} and fit.data["b"].sigma == 0.3
+    assert f"b: {fit.sets['b'].count} values" in "\n".join(_fit.describe(fit))
+    with pytest.raises(InputError, match="name: needs a name where there are several"):
+        made(text=TOML + one)
+    with pytest.raises(InputError, match='name = "a": is given twice'):
+        made(names[0], "fit.data.1.name='a'", text=TOML + one)
