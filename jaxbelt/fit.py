@@ -190,7 +190,7 @@ def fit(problem: Problem, f0, data, free, *, method: str = "gauss-newton", t=Non
     left = methods.decrement(last["gradient"], last["fisher"] + last["prior"])
     exact = method == "gauss-newton" and best.done
     done = exact or left < _CLOSE
-    reason = "converged" if done else best.reason
+    reason = "converged" if done else "stopped" if best.done else best.reason
     if not exact:
         reason += f", {np.sqrt(2 * left):.2g} sigma from the minimum of the local parabola"
     code = int(np.max(last["code"]))

@@ -113,7 +113,7 @@ def test_noise_of_the_foliated_equation_from_temperatures(twins):
     f0 = above * np.exp(-0.5 * c.v**2 - ((c.psi - 0.6) / 0.05) ** 2) * np.ones(grid.shape)
     times = np.arange(1, 7) * 1.0
     free = (jb.Free("D_perp", transform="log"), jb.Free("alpha", transform="logit", bounds=(0.0, 1.0)))
-    case = twins.case(problem, f0, jb.Moments(names=("T_perp", "number"), times=times), (2, 6), free, (2e-3, 0.25), 0.005,
+    case = twins.case(problem, f0, jb.Moments(names=("T_perp", "number"), times=times), (2, 6), free, (2e-3, 0.25), 0.03,
                       t=np.r_[0.0, times], dt=0.5)
     fit = check(twins, case, most=10)
     assert fit.sigma["D_perp"] < 0.3 * fit.values["D_perp"] and fit.sigma["alpha"] < 0.3

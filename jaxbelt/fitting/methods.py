@@ -206,8 +206,8 @@ def _line_search(value, x, v, slope, d, most=25):
 
 def adam(setting, start, *, most=500, tolerance=1e-4, report: Callable | None = None, scale=1.0, rate=0.05) -> Outcome:
     """Adam (optax), by the adjoint: slow and hard to derail. scale (n,) or a number: the unit of each entry of theta; rate: of
-    the first steps, in those units; it falls to nothing along a cosine over `most` steps. Stops early where the best loss of the
-    last 20 steps is lower than that of the 20 before by less than `tolerance`. Returns the best theta it saw."""
+    the first steps, in those units; it falls to nothing along a cosine over `most` steps. Stops early where all of the last 20
+    losses are within `tolerance` of the best. Returns the best theta it saw."""
     import optax
 
     solver = optax.adam(optax.cosine_decay_schedule(rate, most))
@@ -229,8 +229,8 @@ def adam(setting, start, *, most=500, tolerance=1e-4, report: Callable | None = 
         history.append(_entry(iteration, v, theta))
         if report is not None:
             report(history[-1])
-        losses = [h["loss"] for h in history]
-        if iteration >= 40 and min(losses[-40:-20]) - min(losses[-20:]) < tolerance:
+        losses = [h["loss"] for h in history[-20:]]
+        if iteration >= 20 and max(losses[-20:]) - best[0] < tolerance:
             reason, done = "converged", True
             break
         change, state = solver.update(g * scale, state)
