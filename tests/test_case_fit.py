@@ -6,6 +6,7 @@ import pytest
 from jaxbelt import cases
 from jaxbelt.cases import _belt, _fit, _fit_data
 from jaxbelt.config import InputError, Table
+from jaxbelt.fitting.columns import read_columns
 from jaxbelt.fitting.free import Normal, Smooth
 
 pytestmark = pytest.mark.plain
@@ -125,7 +126,7 @@ def test_an_orbit_from_netcdf_is_that_of_the_table(tmp_path):
     import xarray as xr
 
     (tmp_path / "probe.csv").write_text(CSV)
-    columns = _fit_data.read_columns(tmp_path / "probe.csv")
+    columns = read_columns(tmp_path / "probe.csv")
     columns["time"] = columns["time"].astype("datetime64[ns]")
     xr.Dataset({k: ("n", v) for k, v in columns.items()}).to_netcdf(tmp_path / "probe.nc", engine="h5netcdf")
     a, b = (made(ORBIT.replace("probe.csv", f"probe.{k}"), folder=tmp_path).sets[""] for k in ("csv", "nc"))
