@@ -15,12 +15,15 @@ Arrays: the line runs along axis 0, all other axes are lines; factors may have l
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 from jax.custom_batching import custom_vmap
+from jax.custom_derivatives import SymbolicZero
 
 __all__ = ["Line", "Factors", "factor", "solve", "apply", "default_backend"]
 
@@ -39,8 +42,25 @@ class Line:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
+class Spread:
+    """The rates of a line operator with an entry a line: between cells, out through the two walls, lost."""
+
+    volume: Any
+    up: Any
+    down: Any
+    low: Any
+    high: Any
+    loss: Any
+    cyclic: bool = dataclasses.field(default=False, metadata={"static": True})
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
 class Factors:
-    """Sweep coefficients of a factored line system (see `_sweeps`), or its dense inverse where that is the back end."""
+    """Sweep coefficients of a factored line system (see `_sweeps`), or its dense inverse where that is the back end.
+
+    spread: what derivatives in the rates are taken of, or None where that is `line` itself.
+    """
 
     line: Line
     c: Any
@@ -50,6 +70,7 @@ class Factors:
     back: Any
     back_last: Any
     inverse: Any
+    spread: Any = None
 
 
 def default_backend(n: int) -> str:
@@ -57,8 +78,12 @@ def default_backend(n: int) -> str:
     return "dense" if jax.default_backend() != "cpu" and n <= 512 else "sweep"
 
 
-def factor(line: Line, c, backend: str = "auto") -> Factors:
-    """Factor V + c A. backend: "sweep", "dense" or "auto" (by platform)."""
+def factor(line: Line, c, backend: str = "auto", lines=None) -> Factors:
+    """Factor V + c A. backend: "sweep", "dense" or "auto" (by platform).
+
+    lines: the shape of the lines that will be solved. Then a gradient in rates that lines share grows line by line, and the sum
+    over lines is taken once at the end and not in every solve, where it costs as much as the solve.
+    """
     stopped = lax.stop_gradient((line, c))
     forward, forward_last, scale, back, back_last = _eliminate(*stopped)
     n = line.volume.shape[0]
@@ -69,7 +94,20 @@ def factor(line: Line, c, backend: str = "auto") -> Factors:
         eye = jnp.broadcast_to(eye, (n,) + shape + (n,))
         expand = [None if a is None else a[..., None] for a in (forward, forward_last, scale, back, back_last)]
         inverse = _sweeps(*expand, eye)
-    return Factors(line, c, forward, forward_last, scale, back, back_last, inverse)
+    spread = None if lines is None else _spread(line, lines)
+    return Factors(line, c, forward, forward_last, scale, back, back_last, inverse, spread)
+
+
+def _spread(line, lines):
+    def full(a):
+        return jnp.broadcast_to(a, a.shape[:1] + lines)
+
+    inner = slice(0, -1) if line.cyclic else slice(1, -1)
+    up = full(line.up[inner])
+    # one array where there is one: its cotangents are then added up once
+    down = up if line.down is line.up else full(line.down[inner])
+    loss = None if line.loss is None else full(line.loss)
+    return Spread(line.volume, up, down, full(line.down[:1]), full(line.up[-1:]), loss, line.cyclic)
 
 
 def _batch_last(fn):
@@ -213,8 +251,58 @@ def apply(line: Line, f):
     return moved if line.loss is None else moved + line.loss * f
 
 
-def solve(factors: Factors, b):
-    """x with (V + c A) x = V b; b: (n, ...). Differentiable in b, the rates and c; the adjoint is another line solve."""
+def solve(factors: Factors, b, name=None):
+    """x with (V + c A) x = V b; b: (n, ...). Differentiable in b, the rates and c; the adjoint is another line solve.
+
+    name: what `jax.checkpoint` policies may call x, so that it is kept for the gradient (of factors made with `lines`).
+    """
+    return _solve(factors, b) if factors.spread is None else _spread_solve(name, factors, b)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _spread_solve(name, factors, b):
+    return _solve(factors, b)
+
+
+def _spread_solve_jvp(name, primals, tangents):
+    """M dx = V db - dM x, of an x that has a name."""
+    (factors, b), (dfactors, db) = primals, tangents
+    x = _solve(factors, b)
+    x = x if name is None else checkpoint_name(x, name)
+    rates, tree = jax.tree.flatten((factors.spread, factors.c))
+    changes = jax.tree.leaves((dfactors.spread, dfactors.c))
+    moving = [not isinstance(d, SymbolicZero) for d in changes]
+
+    def product(*some):
+        some = iter(some)
+        return -_product(*jax.tree.unflatten(tree, [next(some) if m else a for a, m in zip(rates, moving)]), x)
+
+    right = [] if isinstance(db, SymbolicZero) else [db]
+    if any(moving):
+        right.append(jax.jvp(product, [a for a, m in zip(rates, moving) if m], [d for d, m in zip(changes, moving) if m])[1])
+    return x, _solve(factors, sum(right)) if right else jnp.zeros_like(x)
+
+
+_spread_solve.defjvp(_spread_solve_jvp, symbolic_zeros=True)
+
+
+def _product(rates: Spread, c, f):
+    """c V^-1 A f, arranged so that its transpose in the rates is products of whole rows."""
+    if rates.cyclic:
+        through = rates.up * jnp.roll(f, 1, axis=0) - rates.down * f
+        left = jnp.roll(through, -1, axis=0) - through
+    else:
+        n, through = f.shape[0], rates.up * f[:-1] - rates.down * f[1:]
+
+        def at(a, before):
+            return lax.pad(a, jnp.zeros((), a.dtype), [(before, n - before - a.shape[0], 0), *[(0, 0, 0)] * (f.ndim - 1)])
+
+        left = at(through, 0) - at(through, 1) + at(rates.low * f[:1], 0) + at(rates.high * f[-1:], n - 1)
+    left = left * (c / rates.volume)
+    return left if rates.loss is None else left + c * rates.loss * f
+
+
+def _solve(factors, b):
     line, c = factors.line, factors.c
 
     def matvec(x):

@@ -13,10 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 
 from jaxbelt.coefficients import Time, float_leaves
 from jaxbelt.coefficients import jumps as jump_times
-from jaxbelt.flows.base import add_budgets
+from jaxbelt.flows.base import KEPT, add_budgets
 from jaxbelt.grid import Grid
 from jaxbelt.plan import Schedule, check_times
 from jaxbelt.plan import plan as make_plan
@@ -168,7 +169,11 @@ def _interval(problem: Problem, steps: int, carry, interval, once=False):
     def piece(carry, i, flow, state, w, offset, side):
         f, budget = carry
         t = dataclasses.replace(clock, offset=(i + offset) * dt, center=(i + 0.5) * dt, edge=(i + 0.5 + side) * dt)
-        f, moved = flow.advance(grid, state, f, t, w * dt)
+
+        def advance(f):
+            return flow.advance(grid, state() if callable(state) else state, f, t, w * dt)
+
+        f, moved = (jax.checkpoint(advance, prevent_cse=False, policy=_KEPT) if flow.again else advance)(f)
         return f, add_budgets(budget, moved)
 
     # the outermost flow's halves of neighbouring steps are joined where that is exact: one application a step, not two
@@ -186,27 +191,48 @@ def _interval(problem: Problem, steps: int, carry, interval, once=False):
             carry = piece(carry, i, flows[k], states[k], w, offset, side)
         if joined:
             end = i == steps - 1
-            state = jax.tree.map(lambda a, b: jnp.where(end, a, b), ready[0], whole)
-            carry = piece(carry, i, shared[0], state, jnp.where(end, 0.5, 1.0), 0.5, 0.5)
+
+            def chosen():
+                return jax.tree.map(lambda a, b: jnp.where(end, a, b), ready[0], whole)
+
+            carry = piece(carry, i, shared[0], chosen, jnp.where(end, 0.5, 1.0), 0.5, 0.5)
         return carry, None
 
     if once:
         return step(carry, 0)[0]
     if joined:
         carry = piece(carry, 0, shared[0], ready[0], 0.5, 0.0, -0.5)
-    # two levels of checkpoints where there are many steps: memory of the gradient grows with the root of their number
-    inner = math.ceil(math.sqrt(steps)) if steps > 64 else steps
-    outer = math.ceil(steps / inner)
+    # a gradient keeps the state before every block of steps, then goes through one block at a time
+    count = _blocks(steps)
     index = jnp.arange(steps)
-    if outer == 1:
+    if count == 1:
         return lax.scan(step, carry, index)[0]
+    size = steps // count
 
     def block(carry, index):
-        def masked(carry, i):
-            return lax.cond(i < steps, lambda c: step(c, i)[0], lambda c: c, carry), None
-        return lax.scan(masked if outer * inner != steps else step, carry, index)
+        return lax.scan(step, carry, index)
 
-    return lax.scan(jax.checkpoint(block, prevent_cse=False), carry, jnp.arange(outer * inner).reshape(outer, inner))[0]
+    block = jax.checkpoint(block, prevent_cse=False)
+
+    def kept(carry, index):
+        f, budget = carry
+        return block((checkpoint_name(f, _BLOCK), budget), index)
+
+    carry, _ = lax.scan(kept, carry, index[: count * size].reshape(count, size))
+    return carry if count * size == steps else kept(carry, index[count * size:])[0]
+
+
+_KEPT = jax.checkpoint_policies.save_only_these_names(KEPT)
+_BLOCK = "before a block"
+_INTERVAL = jax.checkpoint_policies.save_only_these_names(_BLOCK)
+
+
+def _blocks(steps):
+    """How many blocks of equal size: about the root of the number of steps, and no rest where that is possible."""
+    if steps <= 64:
+        return 1
+    root = math.isqrt(steps)
+    return min(range(root // 2, 2 * root), key=lambda k: (steps % k > 0, abs(math.log(k / root))))
 
 
 def _budget_of(problem, f, group) -> dict:
@@ -232,7 +258,7 @@ def advance(problem: Problem, f, schedule: Schedule):
     fs, budgets, carry = [], [], (f, budget)
     for group in schedule.groups:
         here = problem.replace(dt_max=group.dt_max)
-        body = jax.checkpoint(partial(_interval, here, group.steps), prevent_cse=False)
+        body = jax.checkpoint(partial(_interval, here, group.steps), prevent_cse=False, policy=_INTERVAL)
 
         def period(carry, intervals, body=body):
             carry, _ = lax.scan(lambda c, x: (body(c, x), None), carry, intervals)

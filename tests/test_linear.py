@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiling import plain_jit
 
 from jaxbelt import linear
 
@@ -204,3 +205,31 @@ def test_factors_shared_by_lines(cyclic, backend):
     np.testing.assert_allclose(_solve(one, 1.1, backend, b)[:, 2, 1],
                                np.linalg.solve(dense(jax.tree.map(lambda x: x[:, 0, 0], line), 1.1),
                                                np.asarray(line.volume[:, 0, 0] * b[:, 2, 1])), rtol=1e-11)
+
+
+@pytest.mark.plain
+@pytest.mark.parametrize("cyclic, backend", [(False, "sweep"), (True, "dense")])
+def test_gradients_line_by_line_are_the_same(cyclic, backend):
+    """Rates shared by lines: derivatives taken with an entry a line, of which a name is kept, against those of the rates."""
+    rng = np.random.default_rng(5)
+    rates, b, c = random_line(rng, 9, (1,), cyclic, closed=False, loss=True), jnp.asarray(rng.normal(size=(9, 4))), 0.3
+    # on a cyclic line the first face and the last are one
+    ends = [jnp.asarray([1.0, 2.0, *rng.normal(size=7), 1.0][: 10])[:, None] for _ in range(2)]
+    change = (linear.Line(jnp.zeros((9, 1)), *ends, jnp.ones((9, 1)), cyclic=cyclic), 0.7, jnp.asarray(rng.normal(size=(9, 4))))
+
+    def out(lines, name, rates, c, b):
+        return jnp.sum(jnp.sin(linear.solve(linear.factor(rates, c, backend, lines), b, name)))
+
+    @plain_jit
+    def derivatives(rates, c, b):
+        results = []
+        for f in (partial(out, None, None), partial(out, (4,), "kept")):
+            gradient = jax.grad(f, (0, 1, 2))
+            results.append((jax.jvp(f, (rates, c, b), change)[1], *jax.jvp(gradient, (rates, c, b), change)))
+        return results
+
+    (plain, *_, second), (along, gradient, spread) = derivatives(rates, c, b)
+    np.testing.assert_allclose(along, plain, rtol=1e-12)
+    back = sum(jnp.vdot(g, d) for g, d in zip(jax.tree.leaves(gradient), jax.tree.leaves(change)))
+    np.testing.assert_allclose(back, along, rtol=1e-11)
+    np.testing.assert_allclose(spread[2], second[2], rtol=1e-10, atol=1e-12)

@@ -9,12 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 from jax.custom_batching import custom_vmap
 
 from jaxbelt.coefficients import evaluate
 
 __all__ = ["Flow", "flow", "wall_value", "any_in_batch", "max_in_batch", "add_budgets", "blend_factor", "borrow",
-           "positive_scale", "ratio", "line_sum", "nonnegative_lines"]
+           "positive_scale", "ratio", "kept", "KEPT", "line_sum", "nonnegative_lines"]
 
 
 class Flow:
@@ -27,10 +28,13 @@ class Flow:
 
     `steady` (static) says that the coefficients are constant inside an interval. dt may be traced. `exact` (a property of
     the class): advancing by a and then by b is advancing by a + b, so that the halves of neighbouring steps may be joined.
+    `again` (of the class): a gradient computes `advance` again from its arguments and from what it marked with `kept`, instead of
+    keeping all that its derivative needs. Good for cheap flows; not for those that have checkpoints inside.
     """
 
     steady: bool
     exact = False
+    again = False
 
     def prepare(self, grid, dt) -> Any:
         raise TypeError(f"{type(self).__name__} must define prepare")
@@ -61,6 +65,17 @@ def wall_value(coefficient, t, grid, axis):
     value = evaluate(coefficient, t, *others)
     value = jnp.broadcast_to(value, (1,) * (grid.ndim - 1 - value.ndim) + value.shape)
     return jnp.expand_dims(value, k)
+
+
+KEPT = "kept"
+
+
+def kept(x):
+    """x, marked as worth keeping for the gradient of a step: everything else in a step is computed again (see `solve.advance`).
+
+    For what costs much and takes little memory: a decision, a factor a line, the result of a solve.
+    """
+    return checkpoint_name(x, KEPT)
 
 
 @custom_vmap
@@ -115,7 +130,8 @@ def blend_factor(f, safe, before, axis):
     eps = jnp.asarray(8 * np.finfo(f.dtype).eps, f.dtype)
     theta = ratio(jnp.maximum(safe, 0.0), jnp.where(bad, safe - f, 1.0)) * (1 - eps)
     theta = jnp.min(jnp.where(bad, theta, 1.0), axis=axis, keepdims=True)
-    return jnp.where(jnp.min(before, axis=axis, keepdims=True) < 0, 1.0, theta)
+    had = kept(jnp.min(lax.stop_gradient(before), axis=axis, keepdims=True) < 0)
+    return jnp.where(had, 1.0, theta)
 
 
 def line_sum(weight, f):

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+from functools import partial
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
 from jaxbelt import linear
 from jaxbelt.coefficients import Function, Series, is_steady, static
-from jaxbelt.flows.base import Flow, any_in_batch, blend_factor, flow, line_sum, wall_value
+from jaxbelt.flows.base import KEPT, Flow, any_in_batch, blend_factor, flow, kept, line_sum, wall_value
 from jaxbelt.flows.exponential import propagators
 from jaxbelt.flows.matrices import contract_lines
 
@@ -51,6 +54,7 @@ class LineDiffusion(Flow):
     positive: bool = static(True)
     method: str = static("tr-bdf2")
     backend: str = static("auto")
+    again = True
 
     @property
     def exact(self) -> bool:
@@ -76,10 +80,10 @@ class LineDiffusion(Flow):
 
     def prepare(self, grid, dt):
         """What a step of dt needs: see `Flow`."""
-        line = self._line(grid)
+        line, k = self._line(grid), grid.index(self.axis)
         if self.method == "exponential":
             return _exponential_state(self, grid, line, dt)
-        return line, linear.factor(line, ALPHA * dt, self.backend)
+        return line, linear.factor(line, ALPHA * dt, self.backend, lines=grid.shape[:k] + grid.shape[k + 1:])
 
     def source_at(self, grid, t):
         """The source with the axis first (it does not depend on t: an unsteady flow is built anew for every step)."""
@@ -148,28 +152,35 @@ def _tr_bdf2_step(flow, grid, state, f0, t, dt):
     second = tuple(None if a is None else (a + SQRT2 * b) / (1.0 + SQRT2) for a, b in zip(w1, first))
     shape = f0.shape[1:]
 
-    def euler(y, walls):
+    def euler(y, walls, factors, name=None):
         """A backward Euler step of alpha dt, and what went through the walls and was lost in it, line by line."""
-        y = linear.solve(factors, _add_inflow(y, line, walls, source, ALPHA * dt))
+        y = linear.solve(factors, _add_inflow(y, line, walls, source, ALPHA * dt), name)
         lost = 0.0 if line.loss is None else jnp.sum(line.volume * line.loss * y, axis=0)
         return y, [ALPHA * dt * x * jnp.ones(shape, y.dtype) for x in (*_wall_flux(line, y, walls), lost)]
 
-    y1, m1 = euler(f0, first)
-    y2, m2 = euler(y1, second)
+    # of the two stages a gradient keeps one: the other is a solve away, and as a third of its memory would cost more
+    y1, m1 = euler(f0, first, factors, KEPT)
+    y2, m2 = euler(y1, second, factors)
     moved = [a + (1.0 + SQRT2) * b for a, b in zip(m1, m2)]
     fed = jnp.zeros(shape, f0.dtype) if source is None else dt * jnp.sum(line.volume * source, axis=0)
-    # not (1 + sqrt 2) y2 - sqrt 2 y1: those weights do not sum to 1 in floating point and lose 2e-16 of the content every step
-    f1 = y2 + SQRT2 * (y2 - y1)
+
+    def whole(y1, y2):
+        # not (1 + sqrt 2) y2 - sqrt 2 y1: those weights do not sum to 1 in floating point and lose 2e-16 of the content a step
+        return y2 + SQRT2 * (y2 - y1)
 
     def settled(f1, moved, positive):
         if walls_closed(w0):
             f1 = _settled(line, f0, f1, fed - moved[2] + moved[0] + moved[1], positive)
         return f1, moved
 
-    def blended(f1, moved):
+    # recomputed in the reverse pass: of what a branch keeps, the other branch has to write zeros
+    @partial(jax.checkpoint, prevent_cse=False)
+    def blended(y1, y2, moved):
+        f1 = whole(y1, y2)
         if flow.positive:
-            y3, m3 = euler(y2, w1)
-            y4, m4 = euler(y3, w1)
+            rare = dataclasses.replace(factors, spread=None)
+            y3, m3 = euler(y2, w1, rare)
+            y4, m4 = euler(y3, w1, rare)
             safe = (2.0 - SQRT2) * y3 + (SQRT2 - 1.0) * y4
             theta = blend_factor(f1, safe, f0, 0)
             passed = [a + b + c + (SQRT2 - 1.0) * d for a, b, c, d in zip(m1, m2, m3, m4)]
@@ -177,8 +188,8 @@ def _tr_bdf2_step(flow, grid, state, f0, t, dt):
         return settled(f1, moved, jnp.min(lax.stop_gradient(f1), axis=0) >= 0)
 
     # each branch ends with a product of its own: a branch that only hands f1 on has to copy it
-    negative = any_in_batch(lax.stop_gradient(f1) < 0)
-    f1, moved = lax.cond(negative, blended, lambda f1, moved: settled(f1, moved, True), f1, moved)
+    negative = kept(any_in_batch(lax.stop_gradient(whole(y1, y2)) < 0))
+    f1, moved = lax.cond(negative, blended, lambda y1, y2, moved: settled(whole(y1, y2), moved, True), y1, y2, moved)
     return f1, (moved[0], moved[1], fed, moved[2])
 
 
@@ -196,7 +207,7 @@ def _settled(line, f0, f1, gained, positive):
     before, after = (line_sum(line.volume, lax.stop_gradient(f)) for f in (f0, f1))
     due = before + lax.stop_gradient(gained)
     good = positive & (after > 0.01 * before) & (due > 0)
-    return f1 * jnp.where(good, due / jnp.where(good, after, 1.0), 1.0)
+    return f1 * kept(jnp.where(good, due / jnp.where(good, after, 1.0), 1.0))
 
 
 def _exponential_state(flow, grid, line, dt):

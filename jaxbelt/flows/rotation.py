@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -38,11 +40,13 @@ def shift_rings(f, multiplier, positive):
     if not positive:
         return out
 
-    def scaled(g):
-        kept = positive_scale(borrow(g), jnp.mean(f, axis=-1, keepdims=True), -1)
-        return jnp.where(jnp.min(f, axis=-1, keepdims=True) < 0, g, kept)
+    # computed again in the reverse pass: of what one branch keeps, the other has to write zeros
+    @partial(jax.checkpoint, prevent_cse=False)
+    def scaled(g, f):
+        full = positive_scale(borrow(g), jnp.mean(f, axis=-1, keepdims=True), -1)
+        return jnp.where(jnp.min(f, axis=-1, keepdims=True) < 0, g, full)
 
-    return lax.cond(any_in_batch(lax.stop_gradient(out) < 0), scaled, lambda g: g, out)
+    return lax.cond(any_in_batch(lax.stop_gradient(out) < 0), scaled, lambda g, f: g, out, f)
 
 
 @flow
@@ -60,6 +64,7 @@ class Rotation(Flow):
     steady: bool = static(True)
     positive: bool = static(True)
     exact = True
+    again = True
 
     def prepare(self, grid, dt):
         """What a step of dt needs: see `Flow`."""

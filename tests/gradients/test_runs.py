@@ -1,8 +1,10 @@
 """Gradients of whole runs with respect to every parameter: reverse == forward == central differences."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiling import plain_jit
 from gradient_checks import agree, belt, check, functional
 from jax.flatten_util import ravel_pytree
 
@@ -89,6 +91,19 @@ def test_many_steps_in_one_interval(steps):
     grid = dd.grid(L=(3.0, 7.0), cells=30)
     problem = dd.problem(grid, dd.Parameters(dll=PowerLaw(d0=1e-8, power=10.0), lifetime=3.0), inner=0.1, outer=1.0)
     check(problem, 1 + np.sin(grid["L"].centers) ** 2, [0, 1200.0 * steps, 2400.0 * steps], 1200.0, both=True)
+
+
+def test_a_gradient_keeps_two_roots_of_the_steps():
+    """80 x 16 cells are 10 kB: the gradient of 1024 steps may keep 32 states, 32 results of solves, and some to work with."""
+    grid = dd.grid(L=(2.0, 7.0), cells=(80, 16))
+    problem = dd.problem(grid, dd.Parameters(dll=BrautigamAlbert(kp=3.0)), inner=0.1, outer=1.0)
+
+    def loss(dll, f0):
+        run = jb.solve(problem.replace(parameters=problem.parameters.replace(dll=dll)), f0, t=[0, 1024 * 600.0], dt=600.0)
+        return jnp.sum(run.f[-1] ** 2)
+
+    compiled = plain_jit(jax.value_and_grad(loss)).lower(problem.parameters.dll, jnp.ones(grid.shape)).compile()
+    assert compiled.memory_analysis().temp_size_in_bytes < 1e6
 
 
 def test_one_compilation_serves_a_sweep():
