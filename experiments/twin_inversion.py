@@ -79,7 +79,7 @@ def mlt():
 
 # ---- the foliated equation: the noise and how it is read, from two temperatures in time
 
-def foliated_twin(cells=(12, 24, 16), mu=4):
+def foliated_twin(cells=(20, 32, 12), mu=4):
     """D_perp and alpha, from <mu B> and <v_par^2/2> at 24 times with 0.5 % noise."""
     grid = foliated.grid(L=(1.3, 2.2), cells=cells, mu=mu)
     prm = foliated.Parameters(D_perp=5e-3, alpha=0.5)
