@@ -3,6 +3,7 @@
 import itertools
 import os
 import pathlib
+import shutil
 import sys
 
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
@@ -18,6 +19,14 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))           # for `compilin
 def pytest_configure(config):
     config.addinivalue_line("markers", "plain: compiled without optimising, for statements far above rounding (see `compiling`)")
     config.addinivalue_line("markers", "optimised: compiled as jax.jit compiles it, in a file whose other tests are plain")
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        # the workers, the command lines that tests start, and the next run share what they compile
+        folder = config.rootpath / ".pytest_cache" / "compiled"
+        if sum(file.stat().st_size for file in folder.glob("*")) > 2**30:
+            shutil.rmtree(folder)
+        os.environ |= {"JAX_COMPILATION_CACHE_DIR": str(folder), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5"}
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
 def _is_plain(item):
