@@ -71,9 +71,9 @@ def gauss_newton(setting, start, *, most=30, tolerance=1e-4, report: Callable | 
     now = evaluate(theta)
     first = _sound(now)
     if not first.any():
-        raise NoStart
+        raise NoStart(now["code"])
     lam, live, done = np.full(count, damping), first.copy(), np.zeros(count, bool)
-    lost, idle = np.zeros(count, bool), np.zeros(count, int)
+    lost, idle, failed = np.zeros(count, bool), np.zeros(count, int), 0
     history = []
 
     def note(iteration, accepted):
@@ -98,6 +98,7 @@ def gauss_newton(setting, start, *, most=30, tolerance=1e-4, report: Callable | 
             trial[k] += step / max(1.0, np.max(np.abs(step) / reach))
         then = evaluate(trial)
         better = live & _sound(then) & (then["loss"] < now["loss"])
+        failed = max(failed, *(int(np.max(then["code"][k])) for k in np.nonzero(live)[0]), 0)
         gain = np.where(better, now["loss"] - then["loss"], 0.0)
         idle = np.where(gain > 0.01 * tolerance, 0, idle + 1)
         lam = np.where(better, np.maximum(lam / 10.0, 1e-9), np.where(live, np.maximum(lam, 1e-4) * 10.0, lam))
@@ -110,7 +111,7 @@ def gauss_newton(setting, start, *, most=30, tolerance=1e-4, report: Callable | 
         for k in np.nonzero(live)[0]:
             done[k] = decrement(now["gradient"][k], now["fisher"][k] + now["prior"][k]) < tolerance
     reason = "converged" if done[best] else \
-        "no step lowers the loss any more" if lost[best] else f"not converged after {most} iterations"
+        ("no step lowers the loss any more" if lost[best] else f"not converged after {most} iterations") + _why(failed)
     return Outcome(theta[best], float(now["loss"][best]), bool(done[best]), reason, history, {k: v[best] for k, v in now.items()})
 
 
@@ -207,7 +208,8 @@ def _line_search(value, x, v, slope, d, most=25):
 def adam(setting, start, *, most=500, tolerance=1e-4, report: Callable | None = None, scale=1.0, rate=0.1) -> Outcome:
     """Adam (optax), by the adjoint: slow and hard to derail. scale (n,) or a number: the unit of each entry of theta; rate: of
     the first steps, in those units; it falls to nothing along a cosine over `most` steps. Stops early where all of the last 20
-    losses are within `tolerance` of the best. Returns the best theta it saw."""
+    losses are within `tolerance` of the best; where a run fails it goes on from the best with shorter steps. Returns the best
+    theta it saw."""
     import optax
 
     # the loss has no noise: a short memory of its slopes follows narrow valleys, where the usual one of 1000 steps creeps
@@ -215,7 +217,7 @@ def adam(setting, start, *, most=500, tolerance=1e-4, report: Callable | None = 
     x, scale = _in_units(start, scale)
     x = jnp.asarray(x)
     state = solver.init(x)
-    history, best = [], (np.inf, None)
+    history, best, shorter = [], (np.inf, None), 1.0
     reason, done = f"not converged after {most} iterations", False
     for iteration in range(most + 1):
         theta = x * scale
@@ -223,8 +225,13 @@ def adam(setting, start, *, most=500, tolerance=1e-4, report: Callable | None = 
         if iteration == 0:
             _check_start(v, g, code)
         if int(np.max(code)) != 0 or not np.isfinite(v) or not np.all(np.isfinite(g)):
-            reason = "the run fails (or f is not finite) at the parameters of the last step"
-            break
+            reason = "the run fails (or f is not finite) at the parameters of the last step" + _why(code)
+            if shorter < 1e-2:
+                break
+            # from the best again, with shorter steps
+            x, state, shorter = jnp.asarray(best[1] / scale), solver.init(x), 0.3 * shorter
+            history.append(_entry(iteration, best[0], best[1], accepted=False))
+            continue
         if float(v) < best[0]:
             best = (float(v), np.asarray(theta))
         history.append(_entry(iteration, v, theta))
@@ -235,7 +242,7 @@ def adam(setting, start, *, most=500, tolerance=1e-4, report: Callable | None = 
             reason, done = "converged", True
             break
         change, state = solver.update(g * scale, state)
-        x = x + change
+        x = x + shorter * change
     return Outcome(best[1], best[0], done, reason, history)
 
 
@@ -248,17 +255,25 @@ def _in_units(start, scale):
 class NoStart(ValueError):
     """There is no run to begin from."""
 
-    def __init__(self):
-        super().__init__("the run fails (or f is not finite) with the parameters that the fit starts from")
+    def __init__(self, code=0):
+        super().__init__("the run fails (or f is not finite) with the parameters that the fit starts from" + _why(code))
+
+
+def _why(code) -> str:
+    """What a run says of its failure."""
+    from jaxbelt.solve import Result
+
+    code = int(np.max(code))
+    return f": {Result(code).message}" if code else ""
 
 
 def _check_start(value, gradient, code):
     if int(np.max(code)) != 0 or not np.isfinite(value) or not np.all(np.isfinite(gradient)):
-        raise NoStart
+        raise NoStart(code)
 
 
 def _entry(iteration, value, theta, **more):
-    return {"iteration": iteration, "loss": float(value), "theta": np.asarray(theta).copy(), "accepted": True, **more}
+    return {"iteration": iteration, "loss": float(value), "theta": np.asarray(theta).copy(), "accepted": True} | more
 
 
 METHODS = {"gauss-newton": gauss_newton, "lbfgs": lbfgs, "adam": adam}
