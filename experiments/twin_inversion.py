@@ -155,7 +155,7 @@ def from_there(c):
 
 def fit(c, values, method, **kw):
     if method == "adam":                                       # its steps fade over the iterations that it is given
-        kw = {"rate": 0.2, "most": 120 if sum(np.size(s) for s in c.start) < 6 else 300} | kw
+        kw = {"rate": 0.2, "most": {1: 120, 2: 120, 12: 300}.get(sum(np.size(s) for s in c.start), 500)} | kw
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return jb.fit(c.problem, c.f0, data_of(c, values), from_there(c), method=method, t=c.t, dt=c.dt, **kw)
