@@ -172,3 +172,16 @@ def test_fast_loss_on_the_diagonal_allows_large_steps():
     error = np.max(np.abs(coarse - fine)[inside]) / np.max(fine[inside])
     assert error < 1e-3
     assert coarse.min() >= 0
+
+
+def test_a_coefficient_that_turns_nan_ends_the_run():
+    """Built with a good one, run with a traced one that is NaN: it must not pass for no diffusion."""
+    grid = dd.grid(L=(2.0, 6.0), cells=8)
+    problem = dd.problem(grid, dd.Parameters(dll=PowerLaw(d0=1e-3)), inner=1.0, outer=1.0)
+
+    @jax.jit
+    def run(d0):
+        prm = problem.parameters.replace(dll=problem.parameters.dll.replace(d0=d0))
+        return jb.solve(problem.replace(parameters=prm), jnp.ones(8), t=[0.0, 3600.0], dt=3600.0).result
+
+    assert int(run(1e-3)) == jb.Result.ok and int(run(jnp.nan)) == jb.Result.not_finite
