@@ -353,7 +353,8 @@ def _copy_case(args):
         shutil.copyfile(known[args.name], target)
     except OSError as error:
         raise InputError(f"{target} cannot be written: {error.strerror}") from None
-    print(f"{target}: change it and run it with: jaxbelt run {target}")
+    word = "fit" if "\n[fit]" in target.read_text(encoding="utf-8") else "run"
+    print(f"{target}: change it and run it with: jaxbelt {word} {target}")
 
 
 @command("plot", "draw the pictures of a run, finished or not", ("file", {"metavar": "RUN.nc"}),

@@ -13,6 +13,7 @@ matrix expected for the data's noise, in the transformed parameters.
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -20,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from jaxbelt.config import suggest
-from jaxbelt.fitting.data import Data, counted
+from jaxbelt.fitting.data import Data, accepted, counted, left_out
 from jaxbelt.fitting.free import Unknowns, put, unknowns
 from jaxbelt.solve import Problem
 
@@ -41,7 +42,8 @@ class Fit:
     converged, message; history: one dict an iteration; chi2: sum of the squared residuals, each with its weight where the noise
     is Student's t; dof = values - parameters that the data determine (the trace of F (F + prior)^-1), reduced_chi2. predictions,
     residuals {name: array}: what the model says of each value (NaN where it did not count), and (data - model)/sigma. Where no
-    minimum was reached sigma is NaN.
+    minimum was reached sigma is NaN. left_out {name: how many values did not count, and why}. A single set of data has the name
+    "" in all of these.
     """
 
     parameters: Any
@@ -71,6 +73,7 @@ class Fit:
     setting: Any = dataclasses.field(repr=False)
     unknowns: Unknowns = dataclasses.field(repr=False)
     posterior: Any = dataclasses.field(repr=False)
+    left_out: dict = dataclasses.field(default_factory=dict)
 
     @property
     def reduced_chi2(self) -> float:
@@ -79,8 +82,7 @@ class Fit:
 
     def interval(self, path: str, level: float = 0.68):
         """(low, high) of a free parameter: an interval of theta at that level, mapped through the transform."""
-        if not 0.0 < level < 1.0:
-            raise ValueError(f"level: must be between 0 and 1, got {level:g}")
+        _check_level(level)
         for free, at, shape in zip(self.unknowns.free, self.unknowns.slices, self.unknowns.shapes):
             if free.path == path:
                 half = _normal_half(level) * self.sigma_theta[at]
@@ -102,19 +104,21 @@ class Fit:
 
     def band(self, level: float = 0.68, noise: bool = True) -> dict:
         """{name: (low, high)} of the data's values at a level: what another measurement would show (noise=True: with its noise),
-        or where the model lies. NaN where a value did not count. Gaussian also for Student's t, whose tails are wider."""
+        or where the model lies. NaN where a value did not count. With Student's t its own, wider quantile is the noise's."""
         import jax
 
         from jaxbelt.fitting.model import compiled_predictions, compiled_slopes
 
+        _check_level(level)
         z, u, _, _ = (jax.tree.map(np.asarray, x) for x in compiled_predictions(self.setting, self.theta))
         moved = compiled_slopes(self.setting, self.theta)
         out = {}
         for name, data in self.data.items():
             error = self.posterior.spread(np.moveaxis(np.asarray(moved[name]), 0, -1))
+            half = _normal_half(level) * error
             if noise:
-                error = np.hypot(error, np.exp(u[name]))
-            ends = (z[name] + s * _normal_half(level) * error for s in (-1, 1))
+                half = np.hypot(half, _noise_half(level, data.dof) * np.exp(u[name]))
+            ends = (z[name] + s * half for s in (-1, 1))
             use = np.asarray(self.setting.use[name])
             out[name] = tuple(np.where(use, np.exp(x) if data.noise == "log-normal" else x, np.nan) for x in ends)
         return out
@@ -127,10 +131,26 @@ class Fit:
     __repr__ = __str__
 
 
+def _check_level(level):
+    if not 0.0 < level < 1.0:
+        raise ValueError(f"level: must be between 0 and 1, got {level:g}")
+
+
 def _normal_half(level):
     from jax.scipy.special import ndtri
 
     return float(ndtri(0.5 * (1.0 + level)))
+
+
+def _noise_half(level, dof):
+    """Half the width of the interval of a level in units of sigma: of a Gaussian, or of Student's t."""
+    if dof is None:
+        return _normal_half(level)
+    from jax.scipy.special import betainc
+
+    x = np.geomspace(1e-3, 1e3, 4001)
+    within = 1.0 - np.asarray(betainc(0.5 * dof, 0.5, dof / (dof + x**2)))
+    return float(np.interp(level, within, x))
 
 
 def fit(problem: Problem, f0, data, free, *, method: str = "gauss-newton", t=None, dt=None, starts: int = 1, seed: int = 0,
@@ -162,11 +182,17 @@ def fit(problem: Problem, f0, data, free, *, method: str = "gauss-newton", t=Non
     if method not in methods.METHODS:
         raise ValueError(f"method: {method!r} is unknown{suggest(method, methods.METHODS)}")
     setting, known = prepare(problem, f0, data, free, t=t, dt=dt, chunk=chunk)
+    given = _named(data)
     tree, data, use = setting.tree, setting.tree["data"], {k: np.asarray(v) for k, v in setting.use.items()}
     begin = _begin(known, starts, seed, spread, theta)
     if most is not None:
         options["most"] = most
     run = methods.METHODS[method]
+    taken = list(inspect.signature(run).parameters.values())
+    allowed = [p.name for p in taken if p.kind is p.KEYWORD_ONLY and p.name not in ("tolerance", "report", "scale", "reach")]
+    for word in options:
+        if word not in allowed:
+            raise ValueError(f"fit: {word!r} is no option of method {method!r}{suggest(word, allowed)}")
     if method == "gauss-newton":
         # logarithms of too long a step overflow, and logits saturate, where nothing has a slope any more
         reach = np.concatenate([np.full(at.stop - at.start, np.inf if f.transform == "identity" else _REACH)
@@ -208,6 +234,10 @@ def fit(problem: Problem, f0, data, free, *, method: str = "gauss-newton", t=Non
     shown = {k: np.where(use[k], np.exp(np.asarray(z)) if data[k].noise == "log-normal" else np.asarray(z), np.nan)
              for k, z in told.items()}
     count = int(sum(u.sum() for u in use.values()))
+    lost = {}
+    for k, d in given.items():
+        beyond = int((accepted(d) & ~use[k]).sum())
+        lost[k] = ", ".join(x for x in (left_out(d), f"{beyond} not covered by the run" if beyond else "") if x)
     return Fit(parameters=tree["parameters"], problem=problem.replace(parameters=tree["parameters"], boundary=tree["boundary"]),
                initial=np.asarray(start_state(tree, problem.grid)), data=tree["data"], values=values,
                sigma=_errors(known, best.theta, errors.sigma), theta=best.theta, sigma_theta=errors.sigma, labels=known.labels,
@@ -215,7 +245,8 @@ def fit(problem: Problem, f0, data, free, *, method: str = "gauss-newton", t=Non
                spectrum=after.spectrum, undetermined=after.undetermined, converged=done, message=message, method=method,
                history=best.history, loss=best.loss, chi2=float(last["chi2"]), dof=count - _effective(last),
                predictions=shown, residuals={k: np.where(use[k], np.asarray(r), np.nan) for k, r in residual.items()},
-               f=np.asarray(f), t=setting.t.array, setting=setting, unknowns=known, posterior=errors)
+               f=np.asarray(f), t=setting.t.array, setting=setting, unknowns=known, posterior=errors,
+               left_out=lost)
 
 
 def prepare(problem: Problem, f0, data, free, *, t=None, dt=None, chunk: int = 16):

@@ -211,7 +211,7 @@ def test_a_missing_file_is_a_note_where_nothing_is_run():
 
 
 def test_bands_of_student_noise_are_wider():
-    from jaxbelt.fitting.output import _noise_half
+    from jaxbelt.fit import _noise_half
 
     assert _noise_half(0.95, 4.0) == pytest.approx(2.776, abs=2e-3) and _noise_half(0.95, None) == pytest.approx(1.960, abs=1e-3)
     assert _noise_half(0.68, 1.0) == pytest.approx(np.tan(0.34 * np.pi), rel=1e-3)          # Cauchy

@@ -63,6 +63,7 @@ def test_what_does_not_count_is_nan_and_left_out(twin):
     assert np.isnan(one.predictions[""][:6]).all() and np.isnan(one.residuals[""][:6]).all()
     assert np.isfinite(one.predictions[""][6:]).all()
     assert one.dof == pytest.approx(52.0, abs=1e-6) and "54 values" in str(one)
+    assert one.left_out[""] == "2 missing, 2 zero or negative, 1 masked, 1 without sigma" and one.left_out[""] in str(one)
     # what is in the gaps means nothing
     y[:6] = 1e10
     other = twin.fit(values=y, sigma=np.full(60, 0.15), data={"mask": np.arange(60) > 5})
@@ -104,6 +105,8 @@ def test_profiles_with_their_errors(fitted):
 
 def test_bands(fitted):
     low, high = fitted.band(0.95)[""]
+    with pytest.raises(ValueError, match="level: must be between 0 and 1, got 95"):
+        fitted.band(95)
     seen = np.asarray(fitted.data[""].values)
     assert 0.85 <= np.mean((seen > low) & (seen < high)) <= 1.0
     tight = fitted.band(0.95, noise=False)[""]

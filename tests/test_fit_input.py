@@ -20,6 +20,8 @@ def twin():
     ({"free": "dll"}, "free: 'dll' is no parameter of this fit; it holds"),
     ({"free": ("dll.power", "dll.power")}, "free: 'dll.power' is given twice"),
     ({"free": ()}, "free: name at least one"),
+    ({"free": "data.values"}, "free: 'data.values' is no parameter of this fit"),
+    ({"iterations": 3}, "fit: 'iterations' is no option of method 'gauss-newton'"),
     ({"free": jb.Free("dll.power", start=np.nan)}, "dll.power: must start from finite numbers, got nan"),
     ({"free": jb.Free("dll.power", start=np.ones(2))}, r"dll.power: start has shape \(2,\), the parameter \(\)"),
     ({"free": jb.Free("dll.power", prior=jb.Normal(np.ones(3), 1.0))}, "dll.power: its prior has another shape"),

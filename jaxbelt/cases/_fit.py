@@ -166,7 +166,7 @@ def _one_free(table: Table, i: int, entry, parameters, f0):
         priors = []
         if "prior" in one:
             mean = _values(one, "mean")
-            priors.append(Normal(mean=None if mean is None else free.inward(mean), sd=_values(one, "prior")))
+            priors.append(Normal(mean=None if mean is None else free.inward(mean, "have a mean"), sd=_values(one, "prior")))
         if "smooth" in one:
             where = one.numbers("at", None)
             priors.append(Smooth(sd=one.number("smooth", above=0), order=one.integer("order", 2, low=1),

@@ -172,7 +172,7 @@ def _orbit(table: Table, case) -> Set:
 
 
 def _along(table, case, orbit, channels, rows, values, columns, outside, title, **rest) -> Set:
-    from jaxbelt.fitting.data import counted
+    from jaxbelt.fitting.data import counted, left_out
     from jaxbelt.fitting.operators import AlongOrbit
 
     options = {"mu": table.quantity("mu", "mu", above=0)} if "mu" in table else {}
@@ -197,6 +197,8 @@ def _along(table, case, orbit, channels, rows, values, columns, outside, title, 
     data = _data(table, operator, values, columns)
     with section(table.path):
         count = int(counted(data, covered).sum())
+    if lost := left_out(data, covered):
+        title += f"; left out: {lost}"
     unit = case.f_attrs.get("units", "1") if channels is None else channels[0].flux_unit
     if not rows and covered.ndim == 2:
         rows = tuple(f"mu = {x:.4g} MeV/G" for x in case.problem.grid["mu"].centers)

@@ -99,7 +99,7 @@ def find(table: Table, key: str, folder: Path) -> Path:
     for path in ((given,) if given.is_absolute() else (folder / given, Path.cwd() / given)):
         if path.is_file():
             return path
-    raise MissingFile(f'{table.name(key)} = "{given}": there is no such file beside the case or in {Path.cwd()}. It holds '
+    raise MissingFile(f'{table.name(key)} = "{given}": there is no such file beside the case or in {Path.cwd()}. It is '
                       f"{HOLDS[key]}; {_SOURCE.format(key)}")
 
 

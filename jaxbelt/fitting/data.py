@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxbelt.coefficients import parameters, static
 
-__all__ = ["Data", "compared", "counted", "likelihood"]
+__all__ = ["Data", "compared", "accepted", "counted", "left_out", "likelihood"]
 
 _TINY = 1e-300
 
@@ -79,25 +79,37 @@ def counted(data: Data, covered=None, name="") -> np.ndarray:
     covered by the run. Raises ValueError where none is left, saying how many were lost to what, and where the run's predictions
     have another shape. name: of the data, for the message."""
     who = f"data {name}" if name else "data"
+    shape = np.shape(data.values)
+    if covered is not None and np.shape(covered) != shape:
+        raise ValueError(f"{who}: values have shape {shape}, but the operator predicts {np.shape(covered)}")
+    out, said = _sorted(data, covered)
+    if not out.any():
+        raise ValueError(f"{who}: none of the {out.size} values is left: {said or 'there were none'}")
+    return out
+
+
+def accepted(data: Data) -> np.ndarray:
+    """Which values could take part, whatever the run covers."""
+    return _sorted(data, None)[0]
+
+
+def left_out(data: Data, covered=None) -> str:
+    """How many values do not take part in a fit, and why: "16 missing, 11 zero or negative", or ""."""
+    return _sorted(data, covered)[1]
+
+
+def _sorted(data, covered):
+    """(which values take part, how many were lost to what)."""
     values = np.asarray(data.values, float)
-    if covered is not None and np.shape(covered) != values.shape:
-        raise ValueError(f"{who}: values have shape {values.shape}, but the operator predicts {np.shape(covered)}")
     finite = np.isfinite(values)
     positive = finite & (values > 0) if data.noise == "log-normal" else finite
     masked = np.ones(values.shape, bool) if data.mask is None else np.broadcast_to(np.asarray(data.mask, bool), values.shape)
     seen = np.ones(values.shape, bool) if covered is None else np.broadcast_to(np.asarray(covered, bool), values.shape)
     known = np.broadcast_to(np.isfinite(np.asarray(data.sigma, float)), values.shape)
     out = positive & masked & seen & known
-    if not out.any():
-        reasons = [f"{int(np.sum(~finite))} missing"]
-        if data.noise == "log-normal":
-            reasons.append(f"{int(np.sum(finite & ~positive))} zero or negative")
-        beyond = int(np.sum(positive & masked & ~seen))
-        reasons += [f"{int(np.sum(positive & ~masked))} masked", f"{beyond} not covered by the run",
-                    f"{int(np.sum(positive & masked & seen & ~known))} without sigma"]
-        said = ", ".join(r for r in reasons if not r.startswith("0 ")) or "there were none"
-        raise ValueError(f"{who}: none of the {values.size} values is left: {said}")
-    return out
+    lost = {"missing": ~finite, "zero or negative": finite & ~positive, "masked": positive & ~masked,
+            "not covered by the run": positive & masked & ~seen, "without sigma": positive & masked & seen & ~known}
+    return out, ", ".join(f"{int(x.sum())} {why}" for why, x in lost.items() if x.any())
 
 
 def compared(data: Data, predicted, use):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from typing import Any
 
 import jax
@@ -105,17 +106,17 @@ class Free:
             if isinstance(prior, Smooth) and prior.order not in (1, 2):
                 raise ValueError(f"{self.path}: the order of a Smooth prior must be 1 or 2, got {prior.order}")
 
-    def inward(self, x):
-        """The transformed value of x."""
+    def inward(self, x, what="start"):
+        """The transformed value of x; what: the word for it in an error."""
         x = np.asarray(x, float)
         if self.transform == "log":
             if not np.all(x > 0):
-                raise ValueError(f"{self.path}: must start above 0 for transform 'log', got {np.min(x):g}")
+                raise ValueError(f"{self.path}: must {what} above 0 for transform 'log', got {np.min(x):g}")
             return np.log(x)
         if self.transform == "logit":
             low, high = self.bounds
             if not (np.all(x > low) and np.all(x < high)):
-                raise ValueError(f"{self.path}: must start between its bounds {low:g} and {high:g}, got {np.ravel(x)[0]:g}")
+                raise ValueError(f"{self.path}: must {what} between its bounds {low:g} and {high:g}, got {np.ravel(x)[0]:g}")
             return np.log((x - low) / (high - x))
         return x
 
@@ -227,7 +228,7 @@ def unknowns(tree, free, nodes: int = 0) -> Unknowns:
     if not free:
         raise ValueError("free: name at least one parameter to fit")
     leaves = jax.tree.leaves(tree)
-    known = named_leaves(tree)
+    known = {k: i for k, i in named_leaves(tree).items() if not re.fullmatch(r"data\.(\w+\.)?values", k)}     # what was measured
     index, shapes, shared, start, scale, rows, labels = [], [], [], [], [], [], []
     for f in free:
         if f.path not in known:

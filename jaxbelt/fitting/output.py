@@ -43,21 +43,10 @@ def dataset(fit, sets: dict | None = None, truth: dict | None = None, attrs: dic
     return xr.Dataset(data, coords, about | (attrs or {}))
 
 
-def _half(level):
-    from jaxbelt.fit import _normal_half
+def _half(level, dof=None):
+    from jaxbelt.fit import _noise_half
 
-    return _normal_half(level)
-
-
-def _noise_half(level, dof):
-    """Half the width of the interval of a level in units of sigma: of a Gaussian, or of Student's t."""
-    if dof is None:
-        return _half(level)
-    from jax.scipy.special import betainc
-
-    x = np.geomspace(1e-3, 1e3, 4001)
-    within = 1.0 - np.asarray(betainc(0.5 * dof, 0.5, dof / (dof + x**2)))
-    return float(np.interp(level, within, x))
+    return _noise_half(level, dof)
 
 
 def _prefix(name: str) -> str:
@@ -149,7 +138,8 @@ def _measured(fit, sets, data, coords):
             return np.exp(x) if log else x
 
         put("value", np.asarray(one.values), f"{quantity}, measured")
-        put("sigma", noise, "noise" + (" of ln value" if one.noise == "log-normal" else ""))
+        put("sigma", noise, "noise" + (" of ln value" if one.noise == "log-normal" else ""),
+            about=about | ({"units": "1"} if one.noise == "log-normal" else {}))
         put("model", back(z[name]), f"{quantity}, best fit")
         data[f"{p}_residual"] = (dims, np.where(use, fit.residuals[name], np.nan), {"long_name": "(data - model)/sigma"})
         if getattr(s, "held", None) is not None:
@@ -159,7 +149,7 @@ def _measured(fit, sets, data, coords):
             put("held_model", model, f"{quantity}, what the fit says of it", use=held)
         for word, level in LEVELS.items():
             for side, sign in (("low", -1), ("high", 1)):
-                put(side + word, back(z[name] + sign * np.hypot(_half(level) * error, _noise_half(level, one.dof) * noise)),
+                put(side + word, back(z[name] + sign * np.hypot(_half(level) * error, _half(level, one.dof) * noise)),
                     f"{side} end of the {word} % posterior predictive band")
                 put(f"model_{side}{word}", back(z[name] + sign * _half(level) * error),
                     f"{side} end of the {word} % band of the model")

@@ -22,7 +22,8 @@ def table(fit) -> str:
              for r in (head, *rows)]
     lines.append(fit.message)
     count = sum(int(np.isfinite(r).sum()) for r in fit.residuals.values())
-    lines.append(f"{count} values, chi^2/dof = {fit.reduced_chi2:.3g}")
+    without = "; ".join(text if len(fit.left_out) == 1 else f"{name}: {text}" for name, text in fit.left_out.items() if text)
+    lines.append(f"{count} values{f' (left out: {without})' if without else ''}, chi^2/dof = {fit.reduced_chi2:.3g}")
     if fit.undetermined:
         lines.append("the data do not determine:")
         lines += [f"    {d}" for d in fit.undetermined[:6]]
