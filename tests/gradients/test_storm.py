@@ -19,7 +19,8 @@ HOUR = 3600.0
 @pytest.mark.plain
 def test_storm_with_convection_waves_and_shadowing():
     """All D_LL, convection, lifetime, shadowing and driver values and both walls, through a jump of Kp as the storm arrives."""
-    case = load_case("storm-2013-03", ["grid.cells=[16,8]", "grid.L=[3.0,7.0]"])
+    # turned by 0.3 h: the field that is symmetric about dawn and dusk has ties in the limiters, where there are two derivatives
+    case = load_case("storm-2013-03", ["grid.cells=[16,8]", "grid.L=[3.0,7.0]", "parameters.convection.rotate=0.3"])
     _, f0 = belt((16, 8))
     # more than one substep a step, or the test would not see their loop
     assert case.problem.plan.drift * 600.0 / 0.8 > 2
