@@ -130,9 +130,11 @@ class _Columns:
         return self.found[name]
 
     def maybe(self, name):
+        """The column `name`, or None where the file has none and the case names none."""
         return self(self.table, "columns", name) if self.names.get(name, name) in self.found or name in self.names else None
 
     def times(self, case):
+        """The column `time` in seconds after t = 0."""
         from jaxbelt.physics.drivers import seconds_after
 
         t = self(self.table, "file", "time")

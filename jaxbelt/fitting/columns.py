@@ -43,12 +43,13 @@ def _column(path, name, cells):
     try:
         return np.array([float(c) if c else np.nan for c in cells])
     except ValueError:
-        pass
+        pass                                                   # dates, then
     try:
         return np.array([c.removesuffix("Z") for c in cells], "datetime64[ms]")
     except ValueError:
-        bad = next(c for c in cells if not _is_number(c))
-        raise InputError(f'{path}, column "{name}": "{bad}" is neither a number nor a date such as 2013-03-17T06:00:00') from None
+        k, bad = next((k, c) for k, c in enumerate(cells, 2) if not _is_number(c))
+        raise InputError(f'{path}, row {k}, column "{name}": "{bad}" is neither a number nor a date such as '
+                         "2013-03-17T06:00:00") from None
 
 
 def _is_number(text):
