@@ -81,8 +81,8 @@ class TensorDiffusion(Flow):
         """What a step of dt needs: see `Flow`."""
         opened = tuple(self._coefficients(grid))
         periodic = grid[self.axes[1]].periodic
-        arrays = [self.w11, self.w12, self.w22, grid.volumes_compact, 0.0 if self.loss is None else self.loss]
-        arrays, batched = _planes(grid, self.axes, arrays)
+        order = self._order(grid)
+        arrays = [order.own(a) for a in self._arrays(grid)]
         k = ALPHA * dt
 
         def plane(w11, w12, w22, volume, loss):
@@ -91,31 +91,38 @@ class TensorDiffusion(Flow):
                 return links, volume, loss, _line_systems(links, volume, loss, self.offsets, periodic, dt)
             return links, volume, loss, _factor(links, volume, loss, k, self.rows)
 
-        return (jax.vmap(plane) if batched else plane)(*arrays)
+        return (jax.vmap(plane) if order.own_axes else plane)(*arrays)
+
+    def _arrays(self, grid):
+        arrays = [self.w11, self.w12, self.w22, grid.volumes_compact, 0.0 if self.loss is None else self.loss]
+        arrays = [_full_rank(a, grid.ndim) for a in arrays]
+        dtype = jnp.result_type(*arrays)
+        return [a.astype(dtype) for a in arrays]
+
+    def _order(self, grid) -> _Order:
+        shapes = jnp.broadcast_shapes(*(a.shape for a in self._arrays(grid)))
+        return _Order(grid, tuple(grid.index(x) for x in self.axes), shapes)
 
     def advance(self, grid, state, f, t, dt):
         """(f after dt, budget): see `Flow`."""
         coefficients = self._coefficients(grid)
         ka, kb = (grid.index(x) for x in self.axes)
-        batched = state[1].ndim == 3
+        order = self._order(grid)
         moments = [t.plus(s * dt) for s in (0.0, GAMMA, 1.0)]
-        values = [{w: self._wall(grid, w, c, m) for w, c in coefficients.items()} for m in moments]
+        values = [{w: self._wall(grid, order, w, c, m) for w, c in coefficients.items()} for m in moments]
         source = None
         if self.source is not None:
-            source = [_to_planes(evaluate(self.source, m, *grid.mesh()), grid, ka, kb) for m in moments]
+            source = [order.planes(evaluate(self.source, m, *grid.mesh())) for m in moments]
         step = _lines_step if self.method == "lines" else _unsplit_step
 
         def plane(state, f, values, source):
             return step(self, state, f, values, source, dt, grid[kb].periodic)
 
-        planes = _to_planes(f, grid, ka, kb)
-        if planes.shape[0] == 1 and not batched:
-            single = jax.tree.map(lambda x: x[0], (planes, values, source))
-            planes, budget = plane(state, *single)
-        else:
-            planes, budget = jax.vmap(plane, in_axes=(0 if batched else None, 0, 0, 0))(state, planes, values, source)
-        others = [n for i, n in enumerate(grid.shape) if i not in (ka, kb)]
-        f = jnp.moveaxis(planes.reshape(*others, grid.shape[ka], grid.shape[kb]), (-2, -1), (ka, kb))
+        planes = order.planes(f)
+        for count, batch in zip(planes.shape[1::-1], (None, 0)):      # planes with a factor in common, then each with its own
+            plane = jax.vmap(plane, in_axes=(batch, 0, 0, 0)) if count > 1 else _only(plane)
+        planes, budget = plane(state, planes, values, source)
+        f = order.back(planes)
         names = dict(zip("ab", self.axes))
         out = {names[w[0]] + w[1:]: jnp.sum(budget[w]) for w in lk.WALLS if w in budget}
         out |= {"source": jnp.sum(budget["source"]), "loss": jnp.sum(budget["loss"])}
@@ -123,15 +130,11 @@ class TensorDiffusion(Flow):
             out["fault"] = jnp.max(budget["fault"])
         return f, out
 
-    def _wall(self, grid, wall, coefficient, t):
-        """Values along a wall, (batch, n)."""
-        ka, kb = (grid.index(x) for x in self.axes)
-        across, along = (ka, kb) if wall[0] == "a" else (kb, ka)
+    def _wall(self, grid, order, wall, coefficient, t):
+        """Values along a wall, (own, shared, n)."""
         value = wall_value(coefficient, t, grid, self.axes["ab".index(wall[0])])
-        shape = list(grid.shape)
-        shape[across] = 1
-        value = jnp.moveaxis(jnp.broadcast_to(value, shape), (across, along), (-2, -1))
-        return value.reshape(-1, grid.shape[along])
+        value = order.planes(value, across=wall[0])
+        return value[:, :, 0] if wall[0] == "a" else value[..., 0]
 
 
 def _full_rank(a, ndim):
@@ -139,25 +142,43 @@ def _full_rank(a, ndim):
     return a.reshape((1,) * (ndim - a.ndim) + a.shape)
 
 
-def _to_planes(a, grid, ka, kb):
-    """An array on the grid as (batch, na, nb)."""
-    a = jnp.broadcast_to(_full_rank(a, grid.ndim), grid.shape)
-    a = jnp.moveaxis(a, (ka, kb), (-2, -1))
-    return a.reshape((-1,) + a.shape[-2:])
+def _only(step):
+    """A step of the one plane of a batch of one."""
+    def alone(state, *batch):
+        out = step(state, *jax.tree.map(lambda x: x[0], batch))
+        return jax.tree.map(lambda x: x[None], out)
+    return alone
 
 
-def _planes(grid, axes, arrays):
-    """Arrays as planes: (na, nb) each where nothing depends on the batch (one factor serves all), else (batch, na, nb)."""
-    ka, kb = (grid.index(x) for x in axes)
-    arrays = [_full_rank(a, grid.ndim) for a in arrays]
-    dtype = jnp.result_type(*arrays)
-    shape = list(jnp.broadcast_shapes(*(a.shape for a in arrays)))
-    shape[ka], shape[kb] = grid.shape[ka], grid.shape[kb]
-    batched = any(n > 1 for i, n in enumerate(shape) if i not in (ka, kb))
-    if batched:
-        return [_to_planes(a.astype(dtype), grid, ka, kb) for a in arrays], True
-    planes = [jnp.moveaxis(jnp.broadcast_to(a.astype(dtype), shape), (ka, kb), (-2, -1)) for a in arrays]
-    return [a.reshape(a.shape[-2:]) for a in planes], False
+class _Order:
+    """How an array on the grid becomes planes (own, shared, na, nb): own: along the axes where tensor, volume or loss vary, a
+    factor each; shared: along the other ones, which share their factors."""
+
+    def __init__(self, grid, axes, shape):
+        others = [i for i in range(grid.ndim) if i not in axes]
+        self.grid, self.axes = grid, axes
+        self.own_axes = tuple(i for i in others if shape[i] > 1)
+        self.order = (*self.own_axes, *(i for i in others if shape[i] == 1), *axes)
+
+    def own(self, a):
+        """An array that does not vary along the shared axes: (own, na, nb), or (na, nb) where there is one plane."""
+        shape = [n if i in self.own_axes or i in self.axes else 1 for i, n in enumerate(self.grid.shape)]
+        a = jnp.transpose(jnp.broadcast_to(a, shape), self.order)
+        return a.reshape(((-1,) if self.own_axes else ()) + a.shape[-2:])
+
+    def planes(self, a, across=None):
+        """Any array as (own, shared, na, nb); across: "a" or "b", along which it has length 1 (a wall)."""
+        shape = list(self.grid.shape)
+        if across is not None:
+            shape[self.axes["ab".index(across)]] = 1
+        a = jnp.transpose(jnp.broadcast_to(_full_rank(a, self.grid.ndim), shape), self.order)
+        own = math.prod(self.grid.shape[i] for i in self.own_axes)
+        return a.reshape((own, -1) + a.shape[-2:])
+
+    def back(self, planes):
+        """Planes as an array on the grid."""
+        shape = [self.grid.shape[i] for i in self.order]
+        return jnp.transpose(planes.reshape(shape), [self.order.index(i) for i in range(self.grid.ndim)])
 
 
 def _total(outflow, like):

@@ -177,15 +177,17 @@ def transport(grid, rng, decades, constant=False, closed=False):
 
 def tensor(grid, rng, decades, constant=False, walls=False):
     axes = ("x", "y") if "y" in grid.names else ("x", "phi")
-    w11, w22 = rates(rng, grid.shape, decades), rates(rng, grid.shape, decades)
-    w12 = jnp.asarray(rng.uniform(-0.999, 0.999, grid.shape)) * jnp.sqrt(w11 * w22)
+    shape = row(grid, "phi") if walls and "y" in axes else grid.shape         # there the planes along phi share their factors
+    w11, w22 = rates(rng, shape, decades), rates(rng, shape, decades)
+    w12 = jnp.asarray(rng.uniform(-0.999, 0.999, shape)) * jnp.sqrt(w11 * w22)
     # the stencil is local only where neighbours agree about their offsets: nothing here asks for that
     extra = {}
     if walls:
-        loss = rates(rng, grid.shape, decades)
+        loss = rates(rng, shape, decades)
         extra = dict(loss=loss, source=loss if constant else rates(rng, grid.shape, decades), lower=1.0,
                      upper=1.0 if constant else Series([0.0, 1.0], rng.uniform(0, 2, 2), "linear"))
     v = grid.volumes / grid["mu"].measure.mean() if "mu" in grid.names else grid.volumes
+    v = v[:1] if shape[0] == 1 else v
     return TensorDiffusion(axes=axes, w11=w11 * v, w12=w12 * v, w22=w22 * v, **extra)
 
 

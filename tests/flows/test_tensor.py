@@ -493,3 +493,25 @@ def test_other_axes_are_a_batch():
             np.testing.assert_allclose(f[:, k], alone, rtol=1e-12, atol=1e-14)
             budget = {name: value - part[name] for name, value in budget.items()}
         assert max(abs(float(v)) for v in budget.values()) < 1e-12
+
+
+def test_planes_share_their_factors_where_nothing_depends_on_them():
+    """A tensor that varies along one batch axis alone is factored once for each of its values, with the same result."""
+    rng = np.random.default_rng(3)
+    axes = (Axis.cells("z", np.linspace(0, 1, 4)), Axis.cells("x", np.linspace(0, 1, 7)), Axis.cells("w", np.linspace(0, 1, 6)),
+            Axis.cells("y", np.linspace(0, 1, 8)))
+    grid = Grid(axes)
+    w11, w22 = 10 ** rng.uniform(-3, 0, (2, 3, 6, 1, 7))
+    w12 = 0.9 * np.sqrt(w11 * w22)
+    wall, f = rng.uniform(0, 1, (3, 5, 7)), rng.uniform(0, 1, grid.shape)
+    out = []
+    for copies in (1, 5):
+        w = [np.repeat(x, copies, axis=2) for x in (w11, w12, w22)]
+        flow = TensorDiffusion(axes=("x", "y"), w11=w[0], w12=w[1], w22=w[2], lower=wall)
+        state = jax.eval_shape(lambda flow: flow.prepare(grid, 0.1), flow)
+        assert jax.tree.leaves(state[3])[0].shape[0] == 3 * copies
+        step = plain_jit(lambda flow, f: flow.advance(grid, flow.prepare(grid, 0.1), f, Time.at(0.0), 0.1))
+        out.append(step(flow, jnp.asarray(f)))
+    np.testing.assert_allclose(out[0][0], out[1][0], rtol=1e-12)
+    assert out[0][1].keys() == out[1][1].keys()
+    np.testing.assert_allclose(list(out[0][1].values()), list(out[1][1].values()), rtol=1e-10, atol=1e-15)
