@@ -16,7 +16,7 @@ from jaxbelt.coefficients import Series, Time, drivers, evaluate, is_steady, jum
 from jaxbelt.constants import SECONDS_PER_DAY as DAY
 from jaxbelt.flows.selling import check_psd, clamped, offset_set
 from jaxbelt.flows.transport import rate as courant_rate
-from jaxbelt.physics.drift import streams, velocity_stream
+from jaxbelt.physics.drift import streams, transport_mesh, velocity_stream
 
 __all__ = ["Plan", "check_shapes", "checked", "index_tensor"]
 
@@ -48,13 +48,14 @@ def check_shapes(grid, prm):
                              "give a profile in L as [:, None]" if grid.ndim == 2 else
                              f"{name}: an array of shape {shape} does not fit the grid {grid.shape}")
     for wave in prm.waves:
-        if grid.ndim == 2 and 2 * wave.m >= grid.shape[1]:
+        if "phi" in grid.names and 2 * wave.m >= grid["phi"].n:
             raise ValueError(f"waves: m = {wave.m} needs more than {2 * wave.m} cells in phi, the grid has {grid.shape[1]}")
 
 
 def _check_wall(name, value, grid):
     shape = jnp.shape(value)
-    if shape and shape not in ((1,), grid.shape[1:]):
+    rest = grid.shape[1:]
+    if shape and (len(shape) != max(len(rest), 1) or any(n not in (1, m) for n, m in zip(shape, rest or (1,)))):
         raise ValueError(f"{name}: an array of shape {shape} does not fit the wall, which has {grid.shape[1:] or 'one'} value(s)")
 
 
@@ -112,7 +113,7 @@ def checked(made):
 
 
 def _read(grid, coefficient, t):
-    return evaluate(coefficient, t, *grid.mesh())
+    return evaluate(coefficient, t, *transport_mesh(grid))
 
 
 def _read_wall(grid, value, t):
@@ -150,7 +151,7 @@ def _check_value(name, value):
 def _drift_numbers(grid, prm, t):
     """(fastest drift of H1 in cells a second, largest change of psi along the inner wall, the outer wall, any row)."""
     zero = jnp.zeros(())
-    if grid.ndim == 1:
+    if "phi" not in grid.names:
         return zero, zero, zero, zero
     _, rest, waves = streams(grid, prm, t)
     everything = [x for x in (rest, *waves) if x is not None]
@@ -179,8 +180,8 @@ def _drift_speed(made, numbers) -> float:
 
 def index_tensor(grid, prm, t):
     """Index-space tensor (W11, W12, W22) [volume/s] of D: see `TensorDiffusion`."""
-    mesh = grid.mesh()
-    L, v, dphi = mesh[0], grid["L"].measure[:, None], grid["phi"].measure[0]
+    mesh = transport_mesh(grid)
+    L, v, dphi = mesh[0], grid.along("L", grid["L"].measure), grid["phi"].measure[0]
     dll, dlphi, dphiphi = (0.0 if c is None else evaluate(c, t, *mesh) / DAY for c in (prm.dll, prm.dlphi, prm.dphiphi))
     # x = 1/L: D_xx = D_LL/L^4 with dx = v; the index grows with L, so the cross term keeps its sign
     return dphi * dll / (L**4 * v), dlphi / L**2 * jnp.ones_like(v), v * dphiphi / dphi * jnp.ones_like(L)

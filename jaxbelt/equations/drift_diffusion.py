@@ -29,7 +29,7 @@ from jaxbelt.flows.tensor import TensorDiffusion
 from jaxbelt.flows.weights import line_conductances
 from jaxbelt.grid import Axis, Grid
 from jaxbelt.nodes import join, mapped
-from jaxbelt.physics.drift import TurnedWall, Wave, edge_rate, perturbation, rotation_rate, streams
+from jaxbelt.physics.drift import TurnedWall, Wave, edge_rate, perturbation, rotation_rate, streams, transport_mesh
 from jaxbelt.physics.losses import rate as loss_rate
 from jaxbelt.solve import make_problem
 
@@ -227,8 +227,8 @@ def _radial(grid, prm, t, plan):
     """Face conductances of D_LL [1/s per unit phi], shape (n_L + 1, n_phi or 1)."""
     La = grid["L"]
     lc, lf = grid.centers("L"), grid.faces("L")
-    rest = grid.mesh()[1:]
-    dc = evaluate(prm.dll, t, *grid.mesh())
+    rest = transport_mesh(grid)[1:]
+    dc = evaluate(prm.dll, t, *transport_mesh(grid))
     dc = jnp.broadcast_to(dc, (1,) * (grid.ndim - dc.ndim) + dc.shape)
     dc = jnp.broadcast_to(dc, (La.n,) + dc.shape[1:])
     if callable(prm.dll):
@@ -251,7 +251,7 @@ def flows(problem, t, dt):
     prm, grid = problem.parameters, problem.grid
     if grid.axes[0].is_nodes:
         return mapped(flows, problem, t, dt)
-    if grid.ndim == 1:
+    if "phi" not in grid.names:
         return _in_l(problem, t, (problem.boundary.get("inner"), problem.boundary.get("outer")))
     mean, rest, waves = streams(grid, prm, t)
     rate = rotation_rate(grid, prm, mean, t)
@@ -260,11 +260,12 @@ def flows(problem, t, dt):
     steady = is_steady(prm.kinetic, prm.phidot, prm.potential, prm.ldot)
     ring, local = None, []                                     # D_phiphi(L) rides on the rotation, in Fourier space
     if prm.dphiphi is not None and prm.dlphi is None:
-        d = evaluate(prm.dphiphi, t, *grid.mesh()) / DAY
-        if d.ndim == 2 and d.shape[1] > 1:
+        d = evaluate(prm.dphiphi, t, *transport_mesh(grid)) / DAY
+        if d.ndim >= 2 and d.shape[1] > 1:
             local = [_azimuthal(grid, prm, t)]
         else:
-            ring = jnp.broadcast_to(d, (grid["L"].n, 1))
+            d = d.reshape((1,) * (grid.ndim - d.ndim) + d.shape)
+            ring = jnp.broadcast_to(d, (grid["L"].n, *d.shape[1:]))
     rings = [Rotation(axis="phi", rate=rate, diffusion=ring, steady=steady and (ring is None or is_steady(prm.dphiphi)))] \
         if moving or ring is not None else []
     radial = _in_l(problem, t, _walls(problem, rate, ring, inner=not convecting) if rings else _walls(problem))
@@ -279,10 +280,10 @@ def flows(problem, t, dt):
 
 def _walls(problem, rate=None, ring=None, inner=True):
     """(inner, outer) values, turned with the rings where they may depend on phi."""
-    ends = (None, None) if rate is None else (edge_rate(rate)[0, 0], edge_rate(rate)[-1, 0])
+    ends = (None, None) if rate is None else (edge_rate(rate)[0], edge_rate(rate)[-1])
     out = []
     for name, row, omega in zip(("inner", "outer"), (0, -1), ends):
-        spread = None if ring is None else ring[row, 0]
+        spread = None if ring is None else ring[row]
         value = problem.boundary.get(name)
         out.append(value if value is None or omega is None else TurnedWall(value=value, rate=omega, spread=spread, inner=inner))
     return tuple(out)
@@ -291,7 +292,7 @@ def _walls(problem, rate=None, ring=None, inner=True):
 def _in_l(problem, t, walls):
     """Diffusion in L (or in the plane, with the cross terms), with loss and source on its diagonal."""
     prm, grid, plan = problem.parameters, problem.grid, problem.plan
-    loss, source = _rates(prm, t, grid.mesh())
+    loss, source = _rates(prm, t, transport_mesh(grid))
     local, slow = {"loss": loss, "source": source}, is_steady(prm.lifetime, prm.source)
     if prm.dlphi is not None:
         w11, w12, w22 = index_tensor(grid, prm, t)
@@ -318,5 +319,5 @@ def _azimuthal(grid, prm, t):
         c = evaluate(prm.dphiphi, t) / DAY
         d = 0.5 * (c + jnp.roll(c, 1, axis=1))
         d = jnp.concatenate([d, d[:, :1]], axis=1)
-    return LineDiffusion(axis="phi", up=jnp.broadcast_to(d, (grid["L"].n, pa.n + 1)) / pa.measure[0],
+    return LineDiffusion(axis="phi", up=jnp.broadcast_to(d, (grid["L"].n, pa.n + 1, *d.shape[2:])) / pa.measure[0],
                          steady=is_steady(prm.dphiphi))

@@ -19,7 +19,7 @@ from jaxbelt.coefficients import Series, Time, evaluate, parameters, static
 from jaxbelt.constants import EARTH
 from jaxbelt.flows.transport import ripple_filter, stream_from_velocity
 
-__all__ = ["Wave", "TurnedWall", "edge_rate", "streams", "rotation_rate", "perturbation", "velocity_stream",
+__all__ = ["Wave", "TurnedWall", "edge_rate", "streams", "rotation_rate", "perturbation", "transport_mesh", "velocity_stream",
            "drift_velocity", "Interpolant", "interpolant", "hamiltonian"]
 
 _GAUSS, _WEIGHTS = np.polynomial.legendre.leggauss(4)
@@ -47,7 +47,7 @@ class Wave:
 class TurnedWall:
     """A wall value as a flow feels it that is split from the rotation: seen in the frame in which the rings stand meanwhile.
 
-    value: a coefficient of (t, phi). rate: rotation at the wall [rad/s]. At a stage time t the rings stand where they were (or
+    value: a coefficient of (t, phi), or of (t, phi, *labels). rate: rotation at the wall [rad/s], phi first. At a stage time t the rings stand where they were (or
     will be) at the frame's moment, so the value is read at phi + rate (t - frame). Without this, a wall value that depends on phi
     would bring the splitting down to first order. spread: D_phiphi [rad^2/s] where that rides on the rotation: undone in the
     same way, to first order and not below zero. inner: the flow lies inside the rotation (frame: the middle of the step),
@@ -59,27 +59,35 @@ class TurnedWall:
     spread: Any = None
     inner: bool = static(True)
 
-    def __call__(self, t, phi):
+    def __call__(self, t, phi, *labels):
         elapsed = t.offset - (t.center if self.inner else t.edge)
-        value = self._turned(t, phi, self.rate * elapsed)
-        n = jnp.shape(value)[-1] if jnp.ndim(value) else 1
+        value = self._turned(t, phi, self.rate * elapsed, labels)
+        n = value.shape[0] if value.ndim == 1 + len(labels) else 1
         if self.spread is None or n == 1:
             return value
-        bend = (jnp.roll(value, 1, -1) - 2 * value + jnp.roll(value, -1, -1)) / (2 * np.pi / n) ** 2
+        bend = (jnp.roll(value, 1, 0) - 2 * value + jnp.roll(value, -1, 0)) / (2 * np.pi / n) ** 2
         return jnp.maximum(value - self.spread * elapsed * bend, jnp.minimum(value, 0.0))
 
-    def _turned(self, t, phi, turn):
+    def _turned(self, t, phi, turn, labels):
         if callable(self.value) and not isinstance(self.value, Series):
-            return evaluate(self.value, t, phi + turn)
+            return evaluate(self.value, t, phi + turn, *labels)
         value = evaluate(self.value, t)
-        if value.ndim == 0 or value.shape[-1] == 1:
+        if value.ndim < 1 + len(labels) or value.shape[0] == 1:
             return value
         # an array over phi: linear interpolation keeps it within its bounds
-        n = value.shape[-1]
+        n = value.shape[0]
         shift = turn / (2 * np.pi / n)
         k = jnp.floor(shift)
-        index = (jnp.arange(n) + k.astype(int)) % n
-        return value[..., index] * (1 - (shift - k)) + value[..., (index + 1) % n] * (shift - k)
+        index = (jnp.arange(n).reshape((n,) + (1,) * len(labels)) + k.astype(int)) % n
+        value = jnp.broadcast_to(value, jnp.broadcast_shapes(value.shape, index.shape))
+        here, after = (jnp.take_along_axis(value, i, axis=0, mode="promise_in_bounds") if labels else value[i]
+                       for i in (jnp.broadcast_to(index, value.shape), jnp.broadcast_to((index + 1) % n, value.shape)))
+        return here * (1 - (shift - k)) + after * (shift - k)
+
+
+def transport_mesh(grid) -> list:
+    """Coordinates (L[, phi]) of the cells, broadcastable to an array on the grid; further axes (labels) are left out."""
+    return [c for name, c in zip(grid.names, grid.mesh()) if name in ("L", "phi")]
 
 
 def edge_rate(rate):
@@ -96,6 +104,7 @@ def streams(grid, prm, t):
     """(psi_0, psi_1, waves): ring-mean and remaining stream function on corners [1/s], and each wave's own.
 
     Shapes: (n_L + 1, 1) or 0; (n_L + 1, n_phi) or None; list of (n_L + 1, n_phi). Corner j stands at the upper face of cell j.
+    On a grid with more axes (labels) after L and phi each has as many dimensions as the grid.
     """
     L = grid.faces("L")
     phi = grid.along("phi", grid["phi"].faces[1:])
@@ -108,7 +117,7 @@ def streams(grid, prm, t):
     if prm.ldot is not None:
         total = total + velocity_stream(grid, prm, t)[0]
     total = jnp.asarray(total)
-    if total.ndim == 2 and total.shape[1] > 1:
+    if total.ndim >= 2 and total.shape[1] > 1:
         mean = jnp.mean(total, axis=1, keepdims=True)
         rest = total - mean
     else:
@@ -143,17 +152,18 @@ def velocity_stream(grid, prm, t):
                    for p, wk in zip(points, w)) * La.measure[:, None]
 
     ua = on_l_faces(prm.ldot) / La.faces[:, None] ** 2 * dphi
-    return stream_from_velocity(ua, on_phi_faces(prm.phidot))
+    stream, mismatch = stream_from_velocity(ua, on_phi_faces(prm.phidot))
+    return stream.reshape(stream.shape + (1,) * (grid.ndim - 2)), mismatch
 
 
 def rotation_rate(grid, prm, mean, t):
     """Rate of every ring's exact rotation [rad/s], (n_L, 1): (psi_0(upper face) - psi_0(lower face))/V, plus phidot(L)."""
-    rate = jnp.zeros((grid["L"].n, 1))
-    if mean.ndim == 2:
-        rate = rate + jnp.diff(mean, axis=0) / grid["L"].measure[:, None]
+    rate = jnp.zeros((grid["L"].n,) + (1,) * (grid.ndim - 1))
+    if mean.ndim >= 2:
+        rate = rate + jnp.diff(mean, axis=0) / grid.along("L", grid["L"].measure)
     if prm.phidot is not None and prm.ldot is None:
-        given = evaluate(prm.phidot, t, *grid.mesh())
-        if given.ndim == 2 and given.shape[1] > 1:
+        given = evaluate(prm.phidot, t, *transport_mesh(grid))
+        if given.ndim >= 2 and given.shape[1] > 1:
             raise ValueError("phidot: varies with phi, so it needs ldot as well (or give kinetic and potential instead)")
         rate = rate + given
     return rate
