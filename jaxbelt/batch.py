@@ -1,4 +1,5 @@
-"""Many runs of one problem: `sweep` says what varies, `run_many` advances them in chunks over all devices.
+"""Many runs of one problem: `sweep` says what varies, `run_many` advances them in chunks over all devices; to files:
+`batch_files.run_batch`.
 
     many = jb.run_many(problem, f0, jb.sweep({"dll.log_amplitude": a}), t=times, dt=60.0)      # many.f[run, time, L, phi]
 
@@ -23,8 +24,9 @@ from jaxbelt.fitting.free import named_leaves
 from jaxbelt.grid import Frozen
 from jaxbelt.solve import Problem, Result, advance, plan
 
-__all__ = ["Many", "Sweep", "draws", "run_many", "sweep"]
+__all__ = ["KEEP", "Keep", "Many", "Sweep", "draws", "places", "run_many", "runner", "sweep", "take"]
 
+KEEP = ("all", "last", "mean", "max", "content")
 _SHARE = 0.5                   # of the free memory that a chunk may take
 _WORK = 24                     # states that a run holds while it steps, about
 
@@ -39,17 +41,19 @@ class Sweep:
     def __len__(self):
         return next(iter(self.values.values())).shape[0]
 
-    def take(self, index) -> dict:
-        """The values of some runs."""
-        return {name: v[index] for name, v in self.values.items()}
+
+def take(values: dict, index) -> dict:
+    """The values of some runs."""
+    return {name: v[index] for name, v in values.items()}
 
 
 def sweep(values: dict, how: str = "zip") -> Sweep:
     """A sweep from {name: one entry a run}: "zip", all of one length, side by side; or "grid", every combination, the last name
     fastest.
 
-    Names are those of a fit: leaves of the parameters, "inner.x", "outer.x", and "initial" for f0. An entry is a number, or an
-    array of the leaf's shape. Raises ValueError where there is no run, or lengths differ with "zip".
+    Names are those of a fit: leaves of the parameters, "inner.x", "outer.x", and "initial" for f0 ("initial.x" where f0 is
+    made by a function with leaves). An entry is a number, or an array of the leaf's shape. Raises ValueError where there is no
+    run, or lengths differ with "zip".
     """
     if how not in ("zip", "grid"):
         raise ValueError(f"sweep how: {how!r} is unknown; use 'zip' or 'grid'")
@@ -146,24 +150,55 @@ class Many:
                                                           "result": ("run", self.result)})]).assign_attrs(one.attrs)
 
 
-def _places(problem, sweep: Sweep):
+@dataclasses.dataclass(frozen=True)
+class Keep:
+    """What is kept of one run, by a word of KEEP: {"f": f at all times, the last f, its mean in time (trapezoids) or its largest
+    value; nothing for "content"; "content": (time,) sum of volume times f}. Equal ones share a compiled program.
+    """
+
+    word: str
+    times: Frozen
+    grid: Any
+
+    def __call__(self, f):
+        out = {"content": jnp.sum(f * jnp.asarray(self.grid.volumes, f.dtype), axis=tuple(range(1, f.ndim)))}
+        if self.word == "all":
+            out["f"] = f
+        elif self.word == "last":
+            out["f"] = f[-1]
+        elif self.word == "max":
+            out["f"] = jnp.max(f, axis=0)
+        elif self.word == "mean":
+            step = np.diff(self.times.array)
+            weight = 0.5 * (np.append(step, 0.0) + np.append(0.0, step)) / np.sum(step)
+            out["f"] = jnp.tensordot(jnp.asarray(weight, f.dtype), f, axes=1)
+        return out
+
+
+def _tree(problem, f0):
+    return {"parameters": problem.parameters, "boundary": problem.boundary, "initial": f0}
+
+
+def _start(problem, f0):
+    """f0 as a tree with leaves: a full array, or the callable that makes it."""
+    from jaxbelt.fit import _initial
+
+    f0 = _initial(f0, problem.grid)
+    return f0 if callable(f0) else jnp.broadcast_to(f0, problem.grid.shape)
+
+
+def places(problem, f0, sweep: Sweep):
     """(name, leaf number, shape of the leaf) of every swept name; ValueError where there is none, or shapes do not fit."""
-    tree = {"parameters": problem.parameters, "boundary": problem.boundary}
+    tree = _tree(problem, _start(problem, f0))
     known, leaves = named_leaves(tree), jax.tree.leaves(tree)
     out = []
     for name, v in sweep.values.items():
-        if name == "initial":
-            out.append((name, -1, problem.grid.shape))
-            continue
         if name not in known:
-            raise ValueError(f"sweep: {name!r} is no parameter of this problem{suggest(name, [*known, 'initial'])}")
+            inside = [k for k in known if k.startswith(name + ".")]
+            hint = f"; it holds {', '.join(inside)}" if inside else suggest(name, known)
+            raise ValueError(f"sweep: {name!r} is no parameter of this problem{hint}")
         shape = np.shape(leaves[known[name]])
-        try:
-            np.broadcast_shapes(v.shape[1:], shape)
-            fits = v.ndim == 1 or v.shape[1:] == shape
-        except ValueError:
-            fits = False
-        if not fits:
+        if v.ndim > 1 and v.shape[1:] != shape:
             raise ValueError(f"sweep {name}: an entry has shape {v.shape[1:]}, the parameter {shape}")
         out.append((name, known[name], shape))
     return tuple(out)
@@ -171,16 +206,15 @@ def _places(problem, sweep: Sweep):
 
 def _one(places, t, dt, keep, problem, f0, values):
     """A single run with its own values: (what is kept, budget, result code)."""
-    tree = {"parameters": problem.parameters, "boundary": problem.boundary}
-    leaves, structure = jax.tree.flatten(tree)
+    leaves, structure = jax.tree.flatten(_tree(problem, f0))
     for name, k, shape in places:
-        if k < 0:
-            f0 = jnp.broadcast_to(values[name], shape)
-        else:
-            leaves[k] = jnp.broadcast_to(values[name], shape).astype(jnp.result_type(leaves[k]))
-    mine = problem.replace(**jax.tree.unflatten(structure, leaves))
+        leaves[k] = jnp.broadcast_to(values[name], shape).astype(jnp.result_type(leaves[k]))
+    tree = jax.tree.unflatten(structure, leaves)
+    f0 = tree.pop("initial")
+    f0 = jnp.broadcast_to(f0(problem.grid) if callable(f0) else f0, problem.grid.shape)
+    mine = problem.replace(**tree)
     out, budget, code = advance(mine, f0, plan(mine, t.array, dt))
-    f = jnp.concatenate([jnp.broadcast_to(f0, problem.grid.shape)[None].astype(out.dtype), out])
+    f = jnp.concatenate([f0[None].astype(out.dtype), out])
     budget = {k: jnp.concatenate([jnp.zeros((1,), v.dtype), v]) for k, v in budget.items()}
     return (f if keep is None else keep(f)), budget, code
 
@@ -229,7 +263,7 @@ def chunk_of(problem, runs: int, outputs: int, devices, chunk=None) -> int:
     chunk = -(-int(chunk) // many) * many
     if chunk * each > room:
         raise ValueError(f"chunk: {chunk} runs need about {chunk * each / 2**30:.1f} GiB, but {room / 2**30:.1f} GiB are free; "
-                         "give a smaller chunk, fewer output times, or keep= less")
+                         "give a smaller chunk or fewer output times")
     return chunk
 
 
@@ -238,8 +272,8 @@ def run_many(problem: Problem, f0, sweep: Sweep, *, t, dt, chunk: int | None = N
     """Every run of a sweep: `problem` with the swept values put in, from f0, through the times t with steps of at most dt.
 
     chunk: runs advanced together, by default as many as fit into half the memory; rounded up to a multiple of the number of
-    devices. devices: by default all of them; the runs of a chunk are shared out over them. keep: a pure function of one run's f
-    (time, *grid.shape) whose result is kept instead of it (a mean, the last state, an `observe`): give the same function
+    devices. devices: by default all of this process; the runs of a chunk are shared out over them. keep: a pure function of one
+    run's f (time, *grid.shape) whose result is kept instead of it (a mean, the last state, an `observe`): give the same function
     again and nothing is compiled anew. report: called with (runs done, runs in all) after each chunk.
 
     The last chunk is filled up with copies of its last run, so that all chunks run the same program, and what comes out does not
@@ -249,18 +283,34 @@ def run_many(problem: Problem, f0, sweep: Sweep, *, t, dt, chunk: int | None = N
     from jaxbelt.solve import check_times
 
     times = check_times(t, dt)
-    places = _places(problem, sweep)
-    devices = tuple(jax.devices() if devices is None else devices)
+    devices = tuple(jax.local_devices() if devices is None else devices)
     chunk = chunk_of(problem, len(sweep), times.size, devices, chunk)
-    f0 = jnp.asarray(f0, jnp.result_type(float))
-    program = _program(places, Frozen(times), float(dt), keep, devices)
+    advance_chunk = runner(problem, f0, sweep, times, dt, keep, devices, chunk)
     parts, total = [], len(sweep)
     for first in range(0, total, chunk):
-        index = np.minimum(np.arange(first, first + chunk), total - 1)
-        out = jax.tree.map(np.asarray, program(problem, f0, sweep.take(index)))
-        good = min(chunk, total - first)
-        parts.append(jax.tree.map(lambda x: x[:good], out))    # noqa: B023
+        parts.append(advance_chunk(first))
         if report is not None:
-            report(first + good, total)
+            report(min(first + chunk, total), total)
     kept, budget, code = jax.tree.map(lambda *x: np.concatenate(x), *parts)
     return Many(kept, times, budget, code, sweep, problem)
+
+
+def runner(problem, f0, sweep: Sweep, times, dt, keep, devices, chunk: int) -> Callable:
+    """function(first) -> (what is kept, budget, result codes) of the runs first, first + 1, ... of one chunk, as NumPy arrays.
+
+    Raises ValueError for unknown names (with the nearest), shapes that do not fit, and an f0 that the equation cannot begin with.
+    """
+    from jaxbelt.solve import check_start
+
+    known, f0 = places(problem, f0, sweep), _start(problem, f0)
+    if "initial" not in sweep.values:
+        check_start(problem, f0(problem.grid) if callable(f0) else f0)
+    program, total = _program(known, Frozen(times), float(dt), keep, tuple(devices)), len(sweep)
+
+    def advance_chunk(first: int):
+        # a chunk that is not full is filled up with copies of its last run: every chunk is the same program
+        index = np.minimum(np.arange(first, first + chunk), total - 1)
+        out = jax.tree.map(np.asarray, program(problem, f0, take(sweep.values, index)))
+        return jax.tree.map(lambda x: x[:min(chunk, total - first)], out)
+
+    return advance_chunk

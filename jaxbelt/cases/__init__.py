@@ -1,7 +1,7 @@
 """Cases: from a TOML text to a problem, an initial state and times. Shipped ones lie beside this file.
 
-The tables [case], [numerics] and [output] are the same for every equation and read here, [fit] in `_fit.py`. The rest belongs
-to the equation:
+The tables [case], [numerics] and [output] are the same for every equation and read here, [fit] and [batch] in `_fit.py` and
+`_batch.py`. The rest belongs to the equation:
 `jaxbelt/cases/<equation>.py` has TABLES, the keys of its tables, and `build(config, case) -> Built`; where its times are
 no seconds, TIME names the kind of quantity they are (see `config.UNITS`).
 """
@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxbelt.cases._fit import open_table
+from jaxbelt.cases import _batch, _fit
 from jaxbelt.config import InputError, Table, parse, read, section, suggest
 
 __all__ = ["Built", "Case", "build", "find", "from_attrs", "shipped", "PICTURES"]
@@ -65,6 +65,7 @@ class Case:
     start: Any = None          # see Built
     measured: Any = None
     fit: Table | None = None   # the table [fit], read by cases._fit
+    batch: Table | None = None   # the table [batch], read by cases._batch
     frame: Any = None
 
 
@@ -134,14 +135,14 @@ def build(text: str, overrides=(), folder=Path("."), name: str = "case", dry: bo
     case = Table(values).table("case", _CASE)
     equation = case.choice("equation", equations())
     builder = importlib.import_module(f"{__name__}.{equation}")
-    config = Table(values, "", ("case", "numerics", "output", "fit", *(k for k in builder.TABLES if k != "numerics")))
+    config = Table(values, "", ("case", "numerics", "output", "fit", "batch", *(k for k in builder.TABLES if k != "numerics")))
     # every table is opened once before any value is read, so that a misspelt key is named before a missing one
     numerics = config.table("numerics", (*_NUMERICS, *builder.TABLES.get("numerics", ())))
     output = config.table("output", _OUTPUT)
     for key, keys in builder.TABLES.items():
         if key != "numerics":
             config.table(key, keys, {})
-    fit = open_table(config)
+    fit, batch = _fit.open_table(config), _batch.open_table(config)
     name = case.text("name", name)
     if not name or any(c in name for c in "/\\\0") or name.startswith("."):
         raise case.error("name", "must be a plain file name")
@@ -181,7 +182,8 @@ def build(text: str, overrides=(), folder=Path("."), name: str = "case", dry: bo
              "style": style}
     return Case(name=name, title=case.text("title", name), notes=notes, problem=built.problem, f0=built.f0, t=t, dt=dt,
                 chunk=chunk, precision=precision, pictures=tuple(pictures), attrs=attrs | built.attrs, f_attrs=built.f_attrs,
-                drivers=built.drivers, tables=built.tables, start=built.start, measured=built.measured, fit=fit, frame=frame)
+                drivers=built.drivers, tables=built.tables, start=built.start, measured=built.measured, fit=fit,
+                batch=batch, frame=frame)
 
 
 def _undrawable(pictures, grid) -> list[str]:
