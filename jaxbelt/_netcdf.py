@@ -103,12 +103,12 @@ def time_attrs(header) -> dict:
     return {"units": units} | ({"calendar": "proleptic_gregorian"} if epoch else {})
 
 
-def variable(file, name, dims, data, attrs=None, *, dtype=None, whole=None):
+def variable(file, name, dims, data, attrs=None, *, dtype=None, whole=None, chunks=None):
     """A checksummed variable; with `whole`, room for that shape is made and data is None."""
     shape = np.shape(data) if whole is None else whole
     dtype = np.asarray(data).dtype if dtype is None else dtype
     if shape:
-        chunks = (1, *shape[1:]) if dims[0] == "time" and len(shape) > 1 else shape
+        chunks = chunks or ((1, *shape[1:]) if dims[0] == "time" and len(shape) > 1 else shape)
         kw = {"chunks": tuple(max(1, n) for n in chunks), "fletcher32": True}
     else:
         kw = {}
@@ -150,6 +150,8 @@ class Opened:
             raise self._damaged(error) from None
 
     def _damaged(self, error):
+        if self.path.name.startswith("runs-"):
+            return InputError(f"{self.path} is damaged and cannot be read; remove it and go on with --resume")
         part = self.path.parent.name.endswith(".parts")
         advice = "; remove this part (and any after it) and resume, to go on from the part before" if part and \
             self.path.name != "part-00000.nc" else ""

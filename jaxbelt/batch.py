@@ -24,7 +24,7 @@ from jaxbelt.fitting.free import named_leaves
 from jaxbelt.grid import Frozen
 from jaxbelt.solve import Problem, Result, advance, plan
 
-__all__ = ["KEEP", "Keep", "Many", "Sweep", "draws", "places", "run_many", "runner", "sweep", "take"]
+__all__ = ["KEEP", "Keep", "Many", "Sweep", "draws", "places", "run_many", "runner", "start_of", "sweep", "take"]
 
 KEEP = ("all", "last", "mean", "max", "content")
 _SHARE = 0.5                   # of the free memory that a chunk may take
@@ -179,7 +179,7 @@ def _tree(problem, f0):
     return {"parameters": problem.parameters, "boundary": problem.boundary, "initial": f0}
 
 
-def _start(problem, f0):
+def start_of(problem, f0):
     """f0 as a tree with leaves: a full array, or the callable that makes it."""
     from jaxbelt.fit import _initial
 
@@ -189,7 +189,7 @@ def _start(problem, f0):
 
 def places(problem, f0, sweep: Sweep):
     """(name, leaf number, shape of the leaf) of every swept name; ValueError where there is none, or shapes do not fit."""
-    tree = _tree(problem, _start(problem, f0))
+    tree = _tree(problem, start_of(problem, f0))
     known, leaves = named_leaves(tree), jax.tree.leaves(tree)
     out = []
     for name, v in sweep.values.items():
@@ -302,7 +302,7 @@ def runner(problem, f0, sweep: Sweep, times, dt, keep, devices, chunk: int) -> C
     """
     from jaxbelt.solve import check_start
 
-    known, f0 = places(problem, f0, sweep), _start(problem, f0)
+    known, f0 = places(problem, f0, sweep), start_of(problem, f0)
     if "initial" not in sweep.values:
         check_start(problem, f0(problem.grid) if callable(f0) else f0)
     program, total = _program(known, Frozen(times), float(dt), keep, tuple(devices)), len(sweep)

@@ -180,6 +180,8 @@ def part_files(path) -> list[Path]:
 def read_header(path) -> Header:
     """The Header of a part or of a whole file."""
     with Opened(path) as file:
+        if "jaxbelt_batch" in file.attrs:
+            raise InputError(f"{path} holds a batch of runs: jaxbelt.load_batch reads it")
         names = [d for d in file["f"].dimensions if d != "time"]
         axes = []
         for name in names:

@@ -66,7 +66,6 @@ def run(problem, f0, *, t, dt: float = 60.0, out="run.nc", chunk: int | None = N
     Raises InputError (a ValueError) for input that cannot be used, Diverged where the result turned NaN or the solver
     reports a fault (the file then ends at the last good time), Interrupted after SIGINT or SIGTERM (resumable).
     """
-    from jaxbelt import __version__
     from jaxbelt.solve import check_start
 
     out = Path(out)
@@ -99,13 +98,9 @@ def run(problem, f0, *, t, dt: float = 60.0, out="run.nc", chunk: int | None = N
     grid_print, values_print = fingerprints(problem)
     if not overwrite:
         _refuse_to_replace(out, grid_print, values_print, t)
-    import jaxlib
-
     header = io.Header(grid=problem.grid, t=t, epoch=None if problem.epoch is None else str(problem.epoch), dtype=dtype,
                        precision=precision, f_attrs=f_attrs or {}, drivers=drivers or {}, attrs={
-        "title": out.stem, "equation": str(problem.equation), "source": f"jaxbelt {__version__}", "jax_version": jax.__version__,
-        "jaxlib_version": jaxlib.__version__, "numpy_version": np.__version__, "python_version": platform.python_version(),
-        "device": _device(), "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "dt": float(dt), "chunk": chunk,
+        "title": out.stem, "equation": str(problem.equation), **provenance(), "dt": float(dt), "chunk": chunk,
         "grid_fingerprint": grid_print, "values_fingerprint": values_print}
         | ({} if problem.time_unit in ("s", "1") else {"time_unit": problem.time_unit}) | (attrs or {}))
     f = np.asarray(f0, dtype)
@@ -184,6 +179,17 @@ def _times(t) -> np.ndarray:
         i = int(np.argmax(np.diff(t) <= 0))
         raise InputError(f"t: times must increase, but t[{i + 1}] = {t[i + 1]:g} follows t[{i}] = {t[i]:g}")
     return t
+
+
+def provenance() -> dict:
+    """What made a file: versions, device and time."""
+    import jaxlib
+
+    from jaxbelt import __version__
+
+    return {"source": f"jaxbelt {__version__}", "jax_version": jax.__version__, "jaxlib_version": jaxlib.__version__,
+            "numpy_version": np.__version__, "python_version": platform.python_version(), "device": _device(),
+            "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
 
 
 def _device() -> str:
