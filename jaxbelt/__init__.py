@@ -31,7 +31,7 @@ _HOME = {
     "observe": "observation", "Orbit": "instrument", "Channel": "instrument", "SinN": "instrument",
 }
 _MODULES = {
-    "drift_diffusion": "equations.drift_diffusion", "velocity": "equations.velocity",
+    "drift_diffusion": "equations.drift_diffusion", "local_diffusion": "equations.local_diffusion", "velocity": "equations.velocity",
     "foliated": "equations.foliated", "kinetic": "equations.kinetic", "two_field": "equations.two_field",
     "constants": "constants", "distributions": "distributions", "flows": "flows", "linear": "linear",
     "montecarlo": "montecarlo", "nodes": "nodes",
@@ -43,6 +43,7 @@ _MODULES = {
     "losses": "physics.losses",
     "magnetopause": "physics.magnetopause", "mixing": "physics.mixing", "plasmapause": "physics.plasmapause",
     "radial_diffusion": "physics.radial_diffusion", "free_form": "physics.free_form", "wave_tables": "physics.wave_tables",
+    "labels": "physics.labels",
 }
 
 __all__ = ["__version__", "enable_x64", "Problem", "Result", "Solution", "make_problem", "solve", "run", "resume", "fit", "Fit",

@@ -1,7 +1,7 @@
 r"""`LabelGrid`: cells of (L, phi) times labels (alpha_ref, ln p_ref) of (mu, K), and where the labels are at each L.
 
-The labels are equatorial pitch angle and momentum at the reference L (`physics.labels`), so that transport in (L, phi) acts at fixed
-label and nothing is ever interpolated. In a dipole the measure is a product of the axes' own measures,
+The labels are equatorial pitch angle and momentum at the reference L (`physics.labels`), so that transport in (L, phi) acts at
+fixed label and nothing is ever interpolated. In a dipole the measure is a product of the axes' own measures,
 
     dL dphi/L^2  x  T(sin alpha_ref) sin(2 alpha_ref) d(alpha_ref)  x  p_ref^2 dp_ref,
 

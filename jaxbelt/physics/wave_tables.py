@@ -1,6 +1,6 @@
 r"""Tables of quasi-linear diffusion coefficients of waves (PADIE and Horne's format): read, checked, interpolated.
 
-    D_aa [rad^2/s], D_ap/p [rad/s], D_pp/p^2 [1/s]   at (L, f_pe/f_ce, E, alpha_eq), for one wave amplitude; D ~ amplitude^2
+    D_aa, D_ap/p, D_pp/p^2 [1/s in the files, 1/day here]   at (L, f_pe/f_ce, E, alpha_eq), for one amplitude; D ~ amplitude^2
 
 Interpolated are the two diagonals, as logarithms where nothing is zero, and the correlation D_ap/(D_aa D_pp)^(1/2), as it is:
 between tensors that are positive semi-definite every interpolated one is, by construction.
@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxbelt.coefficients import evaluate, parameters, static
+from jaxbelt.constants import SECONDS_PER_DAY
 from jaxbelt.grid import Frozen
 
 __all__ = ["TableReport", "WaveTable", "read_wave_tables"]
@@ -47,14 +48,15 @@ class TableReport:
 
 @parameters
 class WaveTable:
-    r"""D_aa, D_ap/p, D_pp/p^2 [1/s] as a callable of (t, alpha, energy, L): three arrays that broadcast with the arguments.
+    r"""D_aa, D_ap/p, D_pp/p^2 [1/day] as a callable of (t, alpha, energy, L): three arrays that broadcast with the arguments.
 
     log_aa, log_pp, correlation: (n_L, n_ratio, n_energy, n_alpha), leaves (-inf: no diffusion). Axes (static): L; ratio =
     f_pe/f_ce; energy [MeV]; alpha_low (n_L,): first pitch angle [rad] of each L, from where alpha is evenly spaced up to 90
     degrees (not included: D_aa and D_pp go on evenly, D_ap oddly). amplitude [pT]: of the waves that the tables are for.
     power: factor on all of D, a number, a `Series`, or a callable of (t, L[, phi]): (B_w/amplitude)^2 times the share of local
-    times with waves. density: f_pe/f_ce, likewise. Beyond the tables in L, ratio and E their edge values are used; there is no
-    diffusion inside alpha_low.
+    times with waves. density: f_pe/f_ce, likewise. Beyond the tables in L, ratio and E their edge values are used, but
+    `local_diffusion.problem` refuses a grid that goes outside in L or E unless outside="edge" says so; there is no diffusion
+    inside alpha_low.
     """
 
     log_aa: Any
@@ -68,6 +70,7 @@ class WaveTable:
     alpha_low: Any = static()
     amplitude: float = static(100.0)
     report: Any = static(None)
+    outside: str = static("error")
 
     def covers(self, energy, L) -> str:
         """A sentence naming what of (energy [MeV], L) lies outside the tables, or ""."""
@@ -108,7 +111,7 @@ class WaveTable:
             plane = [[mix(*row, wk) for row in sheet] for sheet in cube]
             out.append(mix(*(mix(*line, wj) for line in plane), wi))
         aa, rho, pp = jnp.exp(out[0]), out[1] * sign, jnp.exp(out[2])
-        aa, pp = (jnp.where(inside, x * power, 0.0) for x in (aa, pp))
+        aa, pp = (jnp.where(inside, x * (power * SECONDS_PER_DAY), 0.0) for x in (aa, pp))
         both = (aa > 0) & (pp > 0)
         return aa, rho * jnp.sqrt(jnp.where(both, aa, 1.0)) * jnp.where(both, jnp.sqrt(jnp.where(both, pp, 1.0)), 0.0), pp
 

@@ -19,7 +19,7 @@ ANGLES = 30.0 + 10.0 * np.arange(6)                          # to 80 degrees, ev
 
 def coefficients(L, ratio, keV, degrees):
     """A tensor that is a power law in everything, its correlation linear."""
-    aa = 1e-4 * L**2 * ratio * keV**-0.5 * np.exp(degrees / 40.0)
+    aa = 1e-4 * L**2 * ratio * keV**-0.5 * np.exp(degrees / 40.0)                    # 1/s
     return aa, 0.5 * aa, aa**1.0
 
 
@@ -48,7 +48,8 @@ def test_nodes_and_between(tmp_path):
     assert table.amplitude == 100.0 and table.report.off == 0 and table.report.rows == 48
     alpha, energy = np.radians([30.0, 55.0, 80.0]), np.sqrt(0.1)
     got = table(0.0, alpha, energy, 4.0)
-    np.testing.assert_allclose(got[0], coefficients(4.0, np.sqrt(8.0), 1e3 * energy, np.degrees(alpha))[0], rtol=1e-8)
+    np.testing.assert_allclose(got[0], 86400 * coefficients(4.0, np.sqrt(8.0), 1e3 * energy, np.degrees(alpha))[0],
+                               rtol=1e-8)
     np.testing.assert_allclose(got[1], 0.5 * got[0], rtol=1e-8)
     np.testing.assert_array_equal(table(0.0, np.radians(29.0), 0.1, 4.0)[0], 0.0)
     # the other hemisphere: D_ap changes sign, and vanishes at 90 degrees
