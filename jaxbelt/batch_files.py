@@ -9,6 +9,7 @@ processes goes on with what is missing. Every chunk is computed by the same prog
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -75,14 +76,14 @@ def run_batch(problem, f0, sweep: Sweep, *, t, dt, out="batch.nc", chunk: int | 
         if finished:
             return out
         devices = tuple(jax.local_devices() if devices is None else devices)
-        with crew or Crew(io.parts_of(out), k, n, patience) as crew:
+        with Crew(io.parts_of(out), k, n, patience) if crew is None else contextlib.nullcontext(crew) as crew:
             if not crew.met:
                 crew.meet()
             chunk, devices = _plan(out, problem, len(sweep), times.size, devices, chunk, prints)
             advance = runner(problem, f0, sweep, times, dt, Keep(keep, Frozen(times), problem.grid), devices, chunk)
             header = _header(problem, out, times, dt, chunk, sweep, prints, precision, keep, attrs, f_attrs, drivers)
             _work(out, crew, header, sweep, advance, chunk, report, log, stop_after)
-            _finish(out, crew, len(sweep), chunk, log)
+            _finish(out, crew, len(sweep), chunk, report, log)
             crew.say("done")
     except InputError:
         raise
@@ -189,7 +190,7 @@ def _work(out, crew, header, sweep, advance, chunk, report, log, stop_after):
                 log(f"first chunk of {index.size} runs done in {time.perf_counter() - start:.1f} s, with compiling")
             there = done_chunks(out)
             if report is not None:
-                report(sum(min(chunk, runs - j * chunk) for j in there), runs)
+                report(_runs(there, chunk, runs), runs)
             if len(mine) > i + 1 and (stop.asked or stop_after is not None and i + 1 >= stop_after):
                 crew.say("stopped")
                 _stopped(out, "stopped", there, chunk, runs, log)
@@ -197,20 +198,27 @@ def _work(out, crew, header, sweep, advance, chunk, report, log, stop_after):
             log(f"{len(mine)} chunks computed and written in {time.perf_counter() - start:.1f} s")
 
 
+def _runs(chunks, chunk, runs) -> int:
+    return sum(min(chunk, runs - c * chunk) for c in chunks)
+
+
 def _stopped(out, why, there, chunk, runs, log):
-    have = sum(min(chunk, runs - c * chunk) for c in there)
-    message = f"{why}: {have} of {runs} runs are done and kept; go on with the same command and --resume (resume=True)"
+    message = (f"{why}: {_runs(there, chunk, runs)} of {runs} runs are done and kept; go on with the same command and --resume "
+               "(resume=True)")
     log(message)
     raise Interrupted(message, out)
 
 
-def _finish(out, crew, runs, chunk, log):
+def _finish(out, crew, runs, chunk, report, log):
     """Process 0 waits for all chunks and merges them; the others wait for that."""
-    count = -(-runs // chunk)
+    count, before = -(-runs // chunk), len(done_chunks(out))
     crew.say("waiting")
     with _Stop() as stop:
         while True:
             there = done_chunks(out)
+            if report is not None and len(there) > before:
+                report(_runs(there, chunk, runs), runs)
+            before = len(there)
             if crew.k == 0 and len(there) == count:
                 break
             if crew.k > 0 and not io.parts_of(out).exists():

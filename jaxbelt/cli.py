@@ -1,7 +1,8 @@
 """The command line: `jaxbelt run storm-2013-03`. Each command is one function with its arguments; see COMMANDS.
 
-Exit status: 0 done, 2 bad usage or input (one line on stderr), 3 the run diverged (its file ends at the last good time) or
-the fit did not converge (its file holds the best it saw), 130 interrupted (resumable).
+Exit status: 0 done, 2 bad usage or input (one line on stderr), 3 the run diverged (its file ends at the last good time),
+runs of a batch did (its file marks them), or the fit did not converge (its file holds the best it saw), 130 interrupted
+(resumable).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import sys
 import time
 from pathlib import Path
 
+from jaxbelt import batch_command
 from jaxbelt.config import InputError
 
 DONE, BAD_INPUT, DIVERGED, INTERRUPTED = 0, 2, 3, 130
@@ -288,6 +290,13 @@ def _fit(args):
     return DONE
 
 
+@command("batch", "the many runs that [batch] of a case names, into NAME-batch.nc with a dimension run", _CASE,
+         ("--out", {"metavar": "DIR", "default": ".", "help": "folder of the output (made if missing)"}), _SET, _DEVICE, _QUIET,
+         *batch_command.ARGUMENTS)
+def _batch(args):
+    return batch_command.batch(args)
+
+
 def _steps_taken(case) -> str:
     """The step asked for, and what is taken to meet output times and jumps of the drivers where that differs."""
     from jaxbelt.solve import plan
@@ -313,6 +322,8 @@ def _check(args):
     if case.fit is not None:
         from jaxbelt.cases import _fit
         lines += _fit.describe(_fit.build(case, dry=True))
+    if case.batch is not None:
+        lines += batch_command.check_lines(case)
     print("\n".join(lines))
 
 
@@ -353,7 +364,8 @@ def _copy_case(args):
         shutil.copyfile(known[args.name], target)
     except OSError as error:
         raise InputError(f"{target} cannot be written: {error.strerror}") from None
-    word = "fit" if "\n[fit]" in target.read_text(encoding="utf-8") else "run"
+    text = target.read_text(encoding="utf-8")
+    word = next((w for w in ("fit", "batch") if f"\n[{w}]" in text), "run")
     print(f"{target}: change it and run it with: jaxbelt {word} {target}")
 
 
