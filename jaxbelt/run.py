@@ -203,7 +203,7 @@ def fingerprints(problem) -> tuple[str, str]:
     for a in problem.grid.axes:
         for part in (a.name.encode(), a.centers.tobytes(), a.measure.tobytes(), b"" if a.is_nodes else a.faces.tobytes()):
             grid.update(part)
-    values = hashlib.sha256(str(problem.equation).encode())
+    values = hashlib.sha256(f"{problem.equation}{getattr(problem.tables, 'digest', '')}".encode())
     for path, leaf in jax.tree_util.tree_flatten_with_path(problem.replace(tables=None))[0]:
         leaf = np.asarray(leaf)
         if leaf.dtype.kind in "fiub":
@@ -272,7 +272,8 @@ def _loop(problem, header, out: Path, f, total: dict, done: int, progress, log, 
     t, c, dt = header.t, int(header.attrs["chunk"]), float(header.attrs["dt"])
     n = t.size - 1
     chunks, start = -(-n // c), time.perf_counter()
-    advance = _Chunks()
+    made = getattr(problem.tables, "chunks", None)             # of a problem by levels (see `jaxbelt.levels`)
+    advance = made(problem, t, dt, c) if made and done < chunks else _Chunks()
     f = jax.numpy.asarray(f, header.dtype)
     show = sys.stderr.isatty() if progress is None else progress
 

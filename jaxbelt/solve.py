@@ -33,6 +33,7 @@ class Result(enum.IntEnum):
     tensor_outside_plan = 2
     substeps_exceeded = 3
     step_differs = 4
+    levels_differ = 5
 
     @property
     def message(self) -> str:
@@ -48,6 +49,8 @@ _MESSAGES = {
                               "rebuild the problem with these parameters, or lower dt",
     Result.step_differs: "the bounce tables were made for another step: rebuild the problem with the dt of solve, and choose "
                          "output times that are whole multiples of it",
+    Result.levels_differ: "nodes that shared their diffusion (or loss, or source) when the problem was reduced to levels no "
+                          "longer do: reduce the problem with these parameters",
 }
 
 
@@ -129,6 +132,8 @@ def plan(problem: Problem, t, dt) -> Schedule:
 
     Raises ValueError where the problem has tables made for another step.
     """
+    if hasattr(problem.tables, "schedule"):                    # drivers that are read by level (see `jaxbelt.levels`)
+        return problem.tables.schedule(problem, t, dt)
     made = make_plan(t, dt, jump_times(problem.parameters, problem.boundary))
     given = getattr(problem.tables, "dt", None)
     if given is not None and not isinstance(given, jax.core.Tracer):
@@ -300,6 +305,7 @@ def solve(problem: Problem, f0, *, t, dt) -> Solution:
                          "give one dimension for each axis")
     check_start(problem, f0)
     f0 = jnp.broadcast_to(f0, shape)
-    out, budget, code = _advance(problem, f0, plan(problem, times, dt))
+    through = getattr(problem.tables, "advance", _advance)
+    out, budget, code = through(problem, f0, plan(problem, times, dt))
     budget = {k: jnp.concatenate([jnp.zeros((1,), v.dtype), v]) for k, v in budget.items()}
     return Solution(jnp.concatenate([f0[None], out]), _real(times), budget, code, problem)

@@ -11,8 +11,8 @@ from jaxbelt.config import Table, section
 
 __all__ = ["KEYS", "coefficient", "convection", "drivers", "lifetime", "particle", "planet_of", "waves"]
 
-KEYS = ("species", "mu", "K", "energy", "at_L", "b_e", "drift", "kp", "kp_start", "kp_file", "dst", "drivers_file", "fill", "dll",
-        "dlphi", "dphiphi", "lifetime", "shadowing", "convection", "source", "waves", "populations")
+KEYS = ("species", "mu", "K", "energy", "at_L", "b_e", "drift", "kp", "kp_start", "kp_file", "kp_cycle", "dst", "drivers_file",
+        "fill", "dll", "dlphi", "dphiphi", "lifetime", "shadowing", "convection", "source", "waves", "populations")
 _COEFFICIENT = ("model", "d0", "power", "log_amplitude", "reference_L", "outside", "L", "log_d", "log_d0", "kp_slope",
                 "kp_reference")
 _FREE_FORM = {"knots": ("L", "log_d", "kp_slope", "kp_reference"),
@@ -58,10 +58,14 @@ def particle(prm: Table, planet, default="electron"):
 
 
 class drivers:                                                 # noqa: N801
-    """The drivers of a case, each read once when first asked for: `series("kp", for_key="dll")`; `used` goes to the file."""
+    """The drivers of a case, each read once when first asked for: `series("kp", for_key="dll")`; `used` goes to the file.
 
-    def __init__(self, prm: Table, case):
+    by_level: Kp, and its maxima for the plasmapause, come as levels (see `jaxbelt.levels`), and `levels` says when which holds.
+    """
+
+    def __init__(self, prm: Table, case, by_level=False):
         self.prm, self.case, self.used, self._file = prm, case, {}, None
+        self.by_level, self.levels, self._maxima = by_level, None, {}
         given = [key for key in ("kp", "kp_file") if key in prm]
         if len(given) > 1:
             raise prm.error("kp_file", "give either kp or kp_file")
@@ -69,9 +73,11 @@ class drivers:                                                 # noqa: N801
             raise prm.error("kp_file", "needs case.epoch, the time to begin at")
         if "kp_start" in prm and not isinstance(prm.get("kp", None), list):
             raise prm.error("kp_start", "belongs to a list kp")
-        for key in ("kp", "kp_file", "dst"):
+        if "kp" in prm and "kp_cycle" in prm:
+            raise prm.error("kp_cycle", "give either kp or kp_cycle")
+        for key in ("kp", "kp_file", "kp_cycle", "dst"):
             if key in prm:                                     # looked at even where no model asks for it
-                self.series(key.removesuffix("_file"))
+                self.series(key.partition("_")[0])
 
     def series(self, name: str, owner: Table | None = None):
         """The `Series` called kp, dst, bz or pdyn; owner: the table whose model needs it, for the message."""
@@ -81,9 +87,31 @@ class drivers:                                                 # noqa: N801
                 keys = {"kp": ("kp", "kp_file", "drivers_file"), "dst": ("dst", "drivers_file")}.get(name, ("drivers_file",))
                 raise owner.error("model", "needs " + " or ".join(f"parameters.{key}" for key in keys))
             units, long_name = _UNITS[name]
-            self.used[name] = (made, {"t": np.asarray(made.t), "values": np.asarray(made.values), "kind": made.kind,
-                                      "units": units, "long_name": long_name})
+            for_file = {"t": np.asarray(made.t), "values": np.asarray(made.values), "kind": made.kind, "units": units,
+                        "long_name": long_name}
+            self.used[name] = (self._short(name, made) if self.by_level else made, for_file)
         return self.used[name][0]
+
+    def _short(self, name, made):
+        """Kp by level, together with the maxima that the plasmapauses of the lifetimes need."""
+        from jaxbelt.levels import distinct
+        from jaxbelt.physics.plasmapause import maximum_series
+
+        if name != "kp":
+            raise self.prm.error(name if name in self.prm else "drivers_file", 'is a driver beside Kp, and numerics.method = '
+                                 '"levels" has levels of Kp alone; write method = "steps"')
+        own = (p.get("lifetime") for p in self.prm.get("populations", []) if isinstance(p, dict))
+        tables = [self.prm.get("lifetime", None), *own]
+        models = {x.get("plasmapause", _PLASMAPAUSES[0]) for x in tables if isinstance(x, dict)} & set(_PLASMAPAUSES)
+        short, self.levels = distinct(kp=made, **{model: maximum_series(made, model) for model in sorted(models)})
+        self._maxima = short
+        return short["kp"]
+
+    def plasmapause(self, model, kp):
+        """The plasmapause of a lifetime."""
+        from jaxbelt.physics.plasmapause import Plasmapause
+
+        return Plasmapause(kp_max=self._maxima[model], model=model) if self.by_level else Plasmapause(kp=kp, model=model)
 
     @property
     def for_file(self) -> dict:
@@ -101,6 +129,10 @@ class drivers:                                                 # noqa: N801
                     return read_kp(path, start - np.timedelta64(1, "D"), stop, epoch=start)
                 except ValueError:
                     return read_kp(path, start, stop, epoch=start)
+        if name == "kp" and "kp_cycle" in prm:                 # a day more here too
+            values = prm.numbers("kp_cycle", low=0.0, high=9.0)
+            count = np.arange(-8, math.ceil(case.duration / 10800.0))
+            return self._series(10800.0 * count, np.asarray(values)[count % len(values)])
         if name in ("kp", "dst") and name in prm:
             return self._written(name, *{"kp": (3.0, 0.0, 9.0), "dst": (1.0, -2000.0, 500.0)}[name])
         if "drivers_file" not in prm:
@@ -119,11 +151,9 @@ class drivers:                                                 # noqa: N801
 
     def _written(self, name, hours, low, high):
         """Values in the case itself: one number, or one every 3 h (Kp) or 1 h (Dst), for the whole run."""
-        from jaxbelt.coefficients import Series
-
         prm, duration = self.prm, self.case.duration
         if not isinstance(prm.get(name), list):
-            return Series([0.0], [prm.number(name, low=low, high=high)])
+            return self._series([0.0], [prm.number(name, low=low, high=high)])
         values = prm.numbers(name, low=low, high=high)
         width, start = 3600.0 * hours, prm.quantity("kp_start", "time", 0.0) if name == "kp" else 0.0
         if start > 0:
@@ -131,7 +161,12 @@ class drivers:                                                 # noqa: N801
         if start + len(values) * width < duration * (1 - 1e-12):
             raise prm.error(name, f"holds {len(values)} values of {hours:g} h, but the run lasts {duration / width:g} times "
                                   f"{hours:g} h" + (f" and they begin {-start / 3600:g} h before it" if start else ""))
-        return Series(start + width * np.arange(len(values)), values)
+        return self._series(start + width * np.arange(len(values)), values)
+
+    def _series(self, t, values):
+        from jaxbelt.coefficients import Series
+
+        return Series(t, values)
 
     def _span(self):
         start = np.datetime64(self.case.epoch, "s")
@@ -230,26 +265,27 @@ def lifetime(prm: Table, own: Table, drive, energy=None):
 
 def _lifetime(prm: Table, drive, energy):
     from jaxbelt.physics.losses import BeltLifetime, KpLifetime
-    from jaxbelt.physics.plasmapause import Plasmapause
 
     if "lifetime" not in prm:
         return None
     if not isinstance(prm.get("lifetime"), dict):
         return prm.quantity("lifetime", "lifetime", above=0)
     table = prm.table("lifetime", _LIFETIME)
-    model = table.choice("model", ("kp", "hiss-chorus"))
+    model = table.choice("model", ("kp", "hiss-chorus", "hiss-kp"))
     kp = drive.series("kp", table)
     common = {"kp": kp, "log_tau_out": table.number("log_tau_out", 0.0), "width": table.number("width", 0.1, low=0.0)}
-    if "plasmapause" in table:
-        common["lpp"] = Plasmapause(kp=kp, model=table.choice("plasmapause", _PLASMAPAUSES))
+    if "plasmapause" in table or drive.by_level:
+        common["lpp"] = drive.plasmapause(table.choice("plasmapause", _PLASMAPAUSES, _PLASMAPAUSES[0]), kp)
     if model == "kp":
         if "log_tau_in" in table:
-            raise table.error("log_tau_in", 'belongs to model = "hiss-chorus"; give tau_in')
+            raise table.error("log_tau_in", 'belongs to model = "hiss-chorus" or "hiss-kp"; give tau_in')
         return KpLifetime(tau_in=table.quantity("tau_in", "lifetime", 10.0, above=0), **common)
     if "tau_in" in table:
         raise table.error("tau_in", 'belongs to model = "kp"; give log_tau_in, the logarithm of a factor')
     if energy is None:
         raise table.error("model", "needs parameters.mu, or energy and at_L")
+    if model == "hiss-kp":                                     # outside of a plasmapause at 0 is everywhere
+        common["outside"] = KpLifetime(kp=kp, lpp=0.0)
     return BeltLifetime(energy=energy, log_tau_in=table.number("log_tau_in", 0.0), **common)
 
 

@@ -22,6 +22,7 @@ TABLES = {
                 "log_values"),
     "boundary": ("inner", "outer"),
     "measured": _measured.KEYS,
+    "numerics": ("method",),
 }
 _POPULATION = ("name", "species", "mu", "energy", "at_L", "lifetime", "factor")
 _WALL = ("value", "factor", "times", "mlt_peak", "mlt_log_amplitude", "label")
@@ -38,7 +39,9 @@ def build(config: Table, case) -> Built:
     nodes, members, labels = _members(prm, planet)
     grid = _grid(config.table("grid", TABLES["grid"]), dd, nodes)
     angle = "phi" in grid.names
-    drive = _belt.drivers(prm, case)
+    numerics = config.table("numerics", ("dt", "chunk", *TABLES["numerics"]))
+    by_level = numerics.choice("method", ("steps", "levels"), "steps") == "levels"
+    drive = _belt.drivers(prm, case, by_level)
     attrs = {"b_e_gauss": float(planet.b_e), "r_e_m": float(planet.r_e)}
     if nodes is None:
         attrs["species"] = members[0]["species"]
@@ -75,6 +78,10 @@ def build(config: Table, case) -> Built:
         parameters = [dd.Parameters(**{k: v for k, v in fields.items() if v is not None}) for fields in built]
     with section("parameters / boundary"):
         problem = dd.problem(grid, parameters[0] if nodes is None else parameters, **bounds, epoch=case.epoch)
+    size = 0.0
+    if by_level:
+        with section("numerics.method"):
+            problem, size = _levels(problem, drive, case, notes)
     notes += _long_steps(case.dt, walls, grid, members, planet)
     if initial.profile is None:
         f0 = _source(initial.table, "model", measured).first(grid, mu).reshape(grid.shape)
@@ -88,7 +95,20 @@ def build(config: Table, case) -> Built:
     fixed = any(m["mu"] is not None for m in members)
     f_attrs = {"units": initial.unit, "long_name": "phase space density" + (" at fixed mu" if fixed else "")}
     return Built(problem=problem, f0=f0, f_attrs=f_attrs, drivers=drivers, attrs=attrs, notes=tuple(notes),
-                 start=start, measured=measured)
+                 start=start, measured=measured, tables=size)
+
+
+def _levels(problem, drive, case, notes):
+    """(problem, bytes of its propagators): see `jaxbelt.levels`; a note where much is split off."""
+    from jaxbelt import levels
+
+    made = levels.with_levels(problem, drive.levels or levels.Levels([0.0], [0], 1))
+    part = 0.5 * case.dt * made.tables.split
+    if part > 0.05:
+        notes.append(f"numerics.dt = {case.dt:g} s is long: losses that differ between nodes are split off, and half a step of "
+                     f"them is up to exp(-{part:.2g}); take a shorter one")
+    n = problem.grid.shape[-1]
+    return made, 8.0 * made.tables.count * (made.tables.groups * (n + 8)**2 + math.prod(problem.grid.shape))
 
 
 def _source(table: Table, key: str, measured):

@@ -20,7 +20,7 @@ import numpy as np
 from ..coefficients import Function, Series, Time, evaluate, parameters, static
 from .drivers import check_kp, max_over, trailing_max
 
-__all__ = ["carpenter_anderson", "moldwin", "obrien_moldwin", "Plasmapause"]
+__all__ = ["carpenter_anderson", "moldwin", "obrien_moldwin", "maximum_series", "Plasmapause"]
 
 
 def carpenter_anderson(kp_max):
@@ -58,6 +58,13 @@ def jumps_of_maximum(kp, begin: float, end: float = 0.0) -> Function | None:
         return None
     times = max_over(Series(kp.t, np.zeros(len(kp.t))), begin - end).t
     return Function(_nothing, {}, True, tuple(t + 3600.0 * end for t in times))
+
+
+def maximum_series(kp: Series, model: str = "carpenter1992") -> Series:
+    """The largest Kp of a model's window as a step `Series`: Plasmapause(kp_max=...) with it is Plasmapause(kp=kp, ...)."""
+    _, begin, end = _MODELS[model]
+    found = max_over(kp, begin - end)
+    return Series(np.asarray(found.t) + 3600.0 * end, found.values)
 
 
 @parameters
