@@ -91,3 +91,36 @@ def test_chunks_follow_memory_and_devices(problem):
     devices = jax.devices()[:1] * 8
     assert batch.chunk_of(problem, 21, 5, devices) == 24
     assert batch.chunk_of(problem, 1000, 5, devices, 10) == 16
+
+
+def test_devices_share_the_runs_and_send_nothing(problem, start, many):
+    """One run on each of eight devices: the same as on one device, and no collective in the compiled program."""
+    places, values = batch.places(problem, start, many.sweep), batch.take(many.sweep.values, np.minimum(np.arange(8), 5))
+    program = batch._program(places, batch.Frozen(T), DT, None, tuple(jax.devices()[:8]))
+    compiled = program.lower(problem, jnp.asarray(start), values).compile()
+    f, _, code = compiled(problem, jnp.asarray(start), values)
+    np.testing.assert_allclose(f[:6], many.f, rtol=1e-13)
+    assert len(f.sharding.device_set) == 8 and not code.any()
+    text = compiled.as_text()
+    assert "num_partitions=8" in text
+    for word in ("all-reduce", "all-gather", "all-to-all", "collective", "reduce-scatter", "send(", "recv("):
+        assert word not in text
+
+
+@jb.parameters
+class Hill:
+    """level exp(-(L - 4)^2)"""
+
+    level: float = 1.0
+
+    def __call__(self, grid):
+        return self.level * jnp.exp(-(grid["L"].centers - 4.0) ** 2)
+
+
+def test_leaves_of_what_makes_the_initial_state(problem):
+    """A callable f0 with leaves: swept by name, as in a fit."""
+    many = jb.run_many(problem, Hill(), jb.sweep({"initial.level": [1.0, 3.0]}), t=T, dt=DT, keep=_last, chunk=8)
+    one = jb.solve(problem, Hill(level=3.0)(problem.grid), t=T, dt=DT)
+    np.testing.assert_allclose(many.f[1], one.f[-1], rtol=1e-13)
+    with pytest.raises(ValueError, match="'initial' is no parameter of this problem; it holds initial.level"):
+        jb.run_many(problem, Hill(), jb.sweep({"initial": [1.0]}), t=T, dt=DT)
