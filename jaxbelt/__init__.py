@@ -31,12 +31,14 @@ _HOME = {
     "observe": "observation", "Orbit": "instrument", "Channel": "instrument", "SinN": "instrument",
 }
 _MODULES = {
-    "drift_diffusion": "equations.drift_diffusion", "local_diffusion": "equations.local_diffusion", "velocity": "equations.velocity",
+    "drift_diffusion": "equations.drift_diffusion", "local_diffusion": "equations.local_diffusion",
+    "velocity": "equations.velocity",
     "foliated": "equations.foliated", "kinetic": "equations.kinetic", "two_field": "equations.two_field",
     "constants": "constants", "distributions": "distributions", "flows": "flows", "linear": "linear",
     "montecarlo": "montecarlo", "nodes": "nodes",
     "plot": "plot",
-    "chorus": "physics.chorus", "contours": "physics.contours", "dipole": "physics.dipole", "drift": "physics.drift",
+    "chorus": "physics.chorus", "chorus_tensor": "physics.chorus_tensor", "contours": "physics.contours", "dipole": "physics.dipole",
+    "drift": "physics.drift",
     "drift_average": "physics.drift_average", "drivers": "physics.drivers", "electric": "physics.electric",
     "euler": "physics.euler", "field_lines": "physics.field_lines", "fluctuations": "physics.fluctuations",
     "guiding_center": "physics.guiding_center", "hiss": "physics.hiss", "invariants": "physics.invariants",
