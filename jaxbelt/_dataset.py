@@ -34,7 +34,7 @@ def dataset(grid, times, f, budget, f_attrs, attrs, time_unit, module=""):
     coords["time"] = ("time", times, {"units": time_unit} if time_unit else {})
     data = {"f": (("time", *grid.names), f, f_attrs), "volume": (grid.names, np.array(grid.volumes))}
     data |= {budget_name(k): ("time", v, {"long_name": budget_label(k)}) for k, v in budget.items()}
-    made = xr.Dataset(data, coords, attrs)
+    made = xr.Dataset(data, coords, attrs | getattr(grid, "attrs", {}))
     hook = equation_hook("add_coordinates", attrs.get("equation", ""), module)
     return made if hook is None else hook(made)
 

@@ -62,6 +62,7 @@ def write(path: Path, fill):
 def write_static(file, header, nt: int):
     """Dimensions, coordinates, drivers and attributes: what is the same in every part and in the whole."""
     grid, attrs = header.grid, dict(header.attrs)
+    attrs |= getattr(grid, "attrs", {})
     file.dimensions = {"time": nt, **dict(zip(grid.names, grid.shape))}
     for a in grid.axes:
         common = {"units": a.unit, "long_name": a.long_name}

@@ -31,7 +31,7 @@ UNITS = {
     "per second": {"1/s": 1.0, "1/min": 1 / 60, "1/h": 1 / 3600},
     "frequency": {"rad/s": 1.0, "mHz": 2e-3 * math.pi, "Hz": 2 * math.pi},
     "voltage": {"V": 1.0, "kV": 1e3},
-    "field": {"G": 1.0, "nT": 1e-5, "T": 1e4},
+    "field": {"G": 1.0, "pT": 1e-8, "nT": 1e-5, "T": 1e4},
 }
 _REQUIRED = object()
 _QUANTITY = re.compile(r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(\S.*?)?\s*")

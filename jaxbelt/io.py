@@ -200,7 +200,12 @@ def read_header(path) -> Header:
                                  "long_name": text_of(v.attrs["long_name"]), "kind": text_of(v.attrs["kind"])}
         attrs = attrs_of(file)
         f_attrs = {k: text_of(v) for k, v in file["f"].attrs.items() if k in ("units", "long_name")}
-        return Header(grid=Grid(tuple(axes), factor), t=file["planned_time"][...], epoch=attrs.get("epoch") or None,
+        grid = Grid(tuple(axes), factor)
+        if "L_ref" in attrs:
+            from jaxbelt.physics.label_grid import restored
+
+            grid = restored(grid, attrs)
+        return Header(grid=grid, t=file["planned_time"][...], epoch=attrs.get("epoch") or None,
                       dtype=attrs["state_dtype"], precision=attrs["precision"], attrs=attrs, f_attrs=f_attrs, drivers=drivers)
 
 

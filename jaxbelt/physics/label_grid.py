@@ -22,7 +22,7 @@ from jaxbelt.grid import Axis, Grid
 from jaxbelt.physics.invariants import K_of_alpha, energy_of_momentum, mu_of_momentum
 from jaxbelt.physics.labels import Place, at_L, pitch_measure
 
-__all__ = ["LabelGrid", "label_axes"]
+__all__ = ["LabelGrid", "add_coordinates", "label_axes", "restored"]
 
 
 @jax.tree_util.register_static
@@ -35,6 +35,12 @@ class LabelGrid(Grid):
 
     L_ref: float = 0.0
     species: Species = field(default_factory=lambda: as_species("electron"))
+
+    @property
+    def attrs(self) -> dict:
+        """What a file must keep besides the axes, to make the grid again (`restored`)."""
+        of = self.species
+        return {"L_ref": float(self.L_ref), "species_mass_kg": float(of.mass), "species_charge_C": float(of.charge)}
 
     @property
     def L(self):
@@ -82,3 +88,28 @@ def label_axes(alpha, lnp) -> tuple[Axis, Axis]:
     step = np.diff(lnp)
     volume = np.exp(3.0 * lnp[:-1]) * np.expm1(3.0 * step) / 3.0
     return pitch, Axis.cells("lnp", lnp, measure=volume, long_name="ln(p c/1 MeV) at the reference L")
+
+
+def restored(grid: Grid, attrs: dict) -> LabelGrid:
+    """The grid of labels with the axes of `grid` and the `attrs` that it left in a file."""
+    species = as_species((attrs["species_mass_kg"], attrs["species_charge_C"]))
+    return LabelGrid(grid.axes, grid.volume_factor, L_ref=float(attrs["L_ref"]), species=species)
+
+
+def add_coordinates(dataset):
+    """A Dataset of a run with what its labels are: energy [MeV] and pitch angle [deg] at L, mu [MeV/G] and K [G^1/2 R_E]."""
+    axes = [Axis.nodes(x, np.asarray(dataset[x].values)) for x in ("L", "alpha", "lnp") if x in dataset.dims]
+    grid = restored(Grid(tuple(axes)), dataset.attrs)
+    planet = EARTH.replace(b_e=float(dataset.attrs.get("b_e_gauss", EARTH.b_e)))
+    made = {"energy": (grid.energy(), "MeV", "kinetic energy of the label at L"),
+            "alpha_eq": (np.degrees(grid.alpha()), "degrees", "equatorial pitch angle of the label at L"),
+            "mu": (grid.mu(planet), "MeV/G", "first adiabatic invariant"),
+            "K": (grid.K(planet), "G^1/2 R_E", "second invariant K = J/sqrt(8 m mu)")}
+    without = {"alpha_eq": "lnp", "K": "lnp"}                # axes that a quantity does not depend on
+    out = {}
+    for name, (values, unit, text) in made.items():
+        drop = {without.get(name), "L" if name in ("mu", "K") else None}
+        names = tuple(x for x in grid.names if x not in drop)
+        values = np.broadcast_to(np.asarray(values), [grid[x].n if x in names else 1 for x in grid.names])
+        out[name] = (names, values.reshape([grid[x].n for x in names]), {"units": unit, "long_name": text})
+    return dataset.assign_coords(out)
