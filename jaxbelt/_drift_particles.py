@@ -260,19 +260,25 @@ def _samples(L, phi, key, noise, dt, steps, skip, pairs, kinetic, chunks):
     every = math.gcd(steps, skip) if skip else steps
     path = drift_walk(jnp.full(n, L), jnp.full(n, phi), key, noise=noise, dt=dt, steps=steps, every=every, kinetic=kinetic,
                       chunks=chunks, keep=True, mirrored=True)
-    X, Y = (x.reshape(x.shape[0], pairs, 2) for x in (path.L - L, path.slip))
-    last, first = -1, skip // every
+    return _moments(path.L, path.slip, L, skip // every) * (DAY / (dt * (steps - skip)))
 
-    def mean(values):
-        return jnp.mean(values, axis=-1)
 
-    def product(a, b):
-        def at(k):                                                   # about the means
-            return mean((a[k] - jnp.mean(a[k])) * (b[k] - jnp.mean(b[k])))
-        return 0.5 * (at(last) - at(first))
+@partial(jax.jit, static_argnames="first")
+def _moments(L, slip, L0, first):
+    """Growth of the five statistics from output `first` to the last, (5, pairs): halves of covariances, and means."""
+    X, Y = ((x[-1].reshape(-1, 2), x[first].reshape(-1, 2)) for x in (L - L0, slip))
 
-    parts = [product(X, X), product(X, Y), product(Y, Y), mean(X[last] - X[first]), mean(Y[last] - Y[first])]
-    return jnp.stack(parts) * (DAY / (dt * (steps - skip)))
+    def product(a, b):                                               # about the means
+        return 0.5 * sum(sign * jnp.mean((a[k] - jnp.mean(a[k])) * (b[k] - jnp.mean(b[k])), axis=-1)
+                         for k, sign in enumerate((1.0, -1.0)))
+
+    return jnp.stack([product(X, X), product(X, Y), product(Y, Y), *(jnp.mean(z[0] - z[1], axis=-1) for z in (X, Y))])
+
+
+@partial(jax.jit, static_argnames="kind")
+def _summary(values, kind):
+    """Means over the pairs and their standard errors, as a NamedTuple of numbers."""
+    return kind(*jnp.mean(values, axis=1), *(jnp.std(values, axis=1, ddof=1) / math.sqrt(values.shape[1])))
 
 
 def drift_statistics(L, phi, key, *, noise, dt, steps: int, skip: int = 0, pairs: int = 10_000, kinetic=None,
@@ -290,7 +296,7 @@ def drift_statistics(L, phi, key, *, noise, dt, steps: int, skip: int = 0, pairs
     if not 0 <= skip < steps:
         raise ValueError(f"drift particles skip = {skip}: needs at least 0 and fewer than the {steps} steps")
     values = _samples(L, phi, key, noise, dt, steps, skip, pairs, kinetic, chunks)
-    return DriftStatistics(*jnp.mean(values, axis=1), *(jnp.std(values, axis=1, ddof=1) / math.sqrt(pairs)))
+    return _summary(values, DriftStatistics)
 
 
 class DriftIdentity(NamedTuple):
@@ -332,4 +338,4 @@ def drift_identity(L, phi, key, *, noise, dt, steps: int, skip: int = 0, pairs: 
     rates = here[3:]
     divergence = L**2 * (out[:2] / (L + h) ** 2 - into[:2] / (L - h) ** 2) / (2.0 * h) + (east[1:3] - west[1:3]) / (2.0 * spread)
     values = jnp.concatenate([rates, divergence, rates - divergence])
-    return DriftIdentity(*jnp.mean(values, axis=1), *(jnp.std(values, axis=1, ddof=1) / math.sqrt(pairs)))
+    return _summary(values, DriftIdentity)

@@ -112,7 +112,8 @@ class PotentialNoise:
     correlation: instead, a `function` c(s) [1/s] of the lag s >= 0, with 2 int_0^inf c ds = 1 for S to be what it is called; it
     is integrated over 0 .. span [s], which must hold it, with 8 Gauss points in each of `panels` intervals.
     kinetic: T/q [V], the callable of (t, L) given to the equation: its drift is what noise with a memory is felt along.
-    Good values: u ~ L, m = 1 to 3 and 1e7 to 1e9 V^2/Hz at L = 5 (0.02 to 2 (mV/m)^2/Hz) for D_LL of 0.05 to 5 a day.
+    Good values: u ~ L (reference_l = 5), m = 1 to 3, 1e9 to 1e11 V^2/Hz; at m = 1 that is 2 to 200 (mV/m)^2/Hz and D_LL(5) = .017
+    to 1.7 a day.
 
     Where one pattern alone has a memory, D_LL is negative in some sector, since V_L(0) V_L(-s) is: the equation refuses it. Take
     `averaged()` there. Differentiable in S, tau_c, power, twist and all that profile holds. Raises ValueError for a negative S,
@@ -314,7 +315,8 @@ class PotentialNoise:
         displacements. L and phi: arrays of one shape."""
         AL, Aphi = self.amplitudes(t, L)
         z = z[0] - 1j * z[1] if z.shape[0] == 2 else z[0]
-        turn = z * jnp.exp(1j * self.angle(phi))
+        angle = self.angle(phi)
+        turn = z * (jnp.cos(angle) + 1j * jnp.sin(angle))
         return jnp.sum(jnp.real(AL * turn), axis=0), jnp.sum(jnp.real(Aphi * turn), axis=0)
 
     @property
