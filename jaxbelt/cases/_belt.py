@@ -12,7 +12,8 @@ from jaxbelt.config import Table, section
 __all__ = ["KEYS", "coefficient", "convection", "drivers", "lifetime", "particle", "planet_of", "waves"]
 
 KEYS = ("species", "mu", "K", "energy", "at_L", "b_e", "drift", "kp", "kp_start", "kp_file", "kp_cycle", "dst", "drivers_file",
-        "fill", "dll", "dlphi", "dphiphi", "lifetime", "shadowing", "convection", "source", "waves", "populations")
+        "fill", "dll", "dlphi", "dphiphi", "lifetime", "shadowing", "convection", "source", "waves", "populations",
+        "fluctuations")
 _COEFFICIENT = ("model", "d0", "power", "log_amplitude", "reference_L", "outside", "L", "log_d", "log_d0", "kp_slope",
                 "kp_reference")
 _FREE_FORM = {"knots": ("L", "log_d", "kp_slope", "kp_reference"),

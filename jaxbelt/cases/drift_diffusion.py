@@ -11,7 +11,7 @@ import math
 import jax.numpy as jnp
 import numpy as np
 
-from jaxbelt.cases import Built, _belt, _measured
+from jaxbelt.cases import Built, _belt, _measured, _noise
 from jaxbelt.coefficients import function
 from jaxbelt.config import Table, section
 
@@ -206,6 +206,7 @@ def _fields(prm: Table, member, drive, planet, angle, dd):
         if not angle or mu is None:
             raise prm.error("drift", "needs a phi axis and parameters.mu, or energy and at_L")
         fields["kinetic"] = KineticEnergy(mu=mu, **particle)
+    _noise.fluctuations(prm, fields, mu, particle, angle, drive.case.duration)
     made, island = _belt.waves(prm, dd, mu, species, planet)
     if made:
         fields["waves"] = made
