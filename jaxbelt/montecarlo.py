@@ -43,13 +43,15 @@ from ._drift_particles import (
     drift_walk,
     sample_drift,
 )
+from ._local_particles import LabelTensor, LocalPath, local_average, local_walk, sample_labels
 from ._particle_steps import Rule, canonical_step, paper_step, root
 from ._particles import Particles, check, from_canonical, from_paper, sample, sample_grid, thermal
 from .coefficients import evaluate, float_leaves
 from .physics.field_lines import Point, from_length, from_potential
 
 __all__ = ["Particles", "Walk", "from_canonical", "from_paper", "walk", "sample", "thermal", "sample_grid",
-           "DriftPath", "DriftStatistics", "DriftIdentity", "drift_walk", "drift_statistics", "drift_identity", "sample_drift"]
+           "DriftPath", "DriftStatistics", "DriftIdentity", "drift_walk", "drift_statistics", "drift_identity", "sample_drift",
+           "LabelTensor", "LocalPath", "local_walk", "local_average", "sample_labels"]
 
 _WALLS = ("absorbing", "reflecting")
 _DEFAULTS = dict(D_perp=0.0, D_par=0.0, D_theta=0.0, alpha=0.5, gamma=0.0, rho=0.05)
