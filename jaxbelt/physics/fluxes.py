@@ -2,8 +2,8 @@ r"""Fluxes and states on a `LabelGrid`: f of a flux model, on the cells and on t
 
     f = j/(c (p c)^2) [(c/(MeV cm))^3],     j [1/(cm^2 s sr MeV)] at the equatorial pitch angle and energy that a label has at L
 
-Between the cells ln f is linear in (alpha_ref, ln p_ref) and in L (f itself beside a zero): second order, never negative, exact
-at the cells. At 90 degrees f is even. f may have leading axes (time, runs); it is (..., [L, [phi,]] alpha, lnp).
+Between the cells ln f is a monotone cubic in alpha_ref, ln p_ref and L (see `label_sampling`): positive, exact at the cells. f
+may have leading axes (time, runs); it is (..., [L, [phi,]] alpha, lnp).
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ import numpy as np
 from jaxbelt.constants import EARTH, Planet
 from jaxbelt.physics.invariants import alpha_of_K, energy_of_momentum, flux_of_psd, momentum, momentum_of_mu, psd_of_flux
 from jaxbelt.physics.label_grid import LabelGrid
+from jaxbelt.physics.label_sampling import reaches_90, sample, within_faces
 from jaxbelt.physics.labels import at_L, to_labels
 
 __all__ = ["state", "wall", "to_flux", "to_psd", "flux_at", "psd_at", "omnidirectional"]
 
 _OUTSIDE = ("nan", "nearest", "error")
-_SLACK = 1e-9                                                    # of an axis' length
 
 
 # ---- flux models as f
@@ -141,7 +141,7 @@ def omnidirectional(grid: LabelGrid, f, energy, L=None, outside="nan", nodes=32)
     _positive("omnidirectional energy", energy, "a kinetic energy [MeV] is above 0")
     if not isinstance(nodes, int) or nodes < 2:
         raise ValueError(f"omnidirectional nodes = {nodes}: an integer of at least 2")
-    if not _reaches(grid):
+    if not reaches_90(grid):
         end = np.degrees(grid["alpha"].faces[-1])
         raise ValueError(f"omnidirectional: the grid's pitch angles end at {end:g} degrees; must be 90")
     energy = jnp.asarray(energy)
@@ -180,57 +180,11 @@ def _sample(grid, f, alpha_ref, lnp, where, at_cells, outside, who):
         asked = {"L": where[:, None], **asked}
     if outside == "error":
         for name, x in asked.items():
-            if not isinstance(x, jax.core.Tracer) and not np.all(_within(grid[name], x)):
+            if not isinstance(x, jax.core.Tracer) and not np.all(within_faces(grid[name], x)):
                 low, high = grid[name].faces[[0, -1]]
                 raise ValueError(f"{who}: {name} of the labels is {float(jnp.min(x)):g} to {float(jnp.max(x)):g}, the grid's "
                                  f"{low:g} to {high:g}; give outside='nan' or 'nearest', or another grid")
-    return _mixed(grid, outside == "nearest", f, asked)
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _mixed(grid, hold, f, asked):
-    lead = f.ndim - grid.ndim
-    if "L" not in grid.names:
-        f = jnp.expand_dims(f, lead)
-    names = ("L", *(x for x in grid.names if x != "L"))
-    # what is looked up to the front: (L, alpha, lnp, ..., [phi])
-    f = jnp.moveaxis(f, [lead + names.index(x) for x in ("L", "alpha", "lnp")], [0, 1, 2])
-    shape = asked["lnp"].shape
-    pairs = {"L": [(jnp.arange(shape[0])[:, None], 1.0)]}
-    inside = jnp.ones(shape, bool)
-    for name, x in asked.items():
-        axis = grid[name]
-        inside = inside & (hold | _within(axis, x))
-        pairs[name] = _between(axis.centers, jnp.clip(x, axis.faces[0], axis.faces[-1]), name == "alpha" and _reaches(grid))
-    corners = [(f[i, j, k], u * v * w) for i, u in pairs["L"] for j, v in pairs["alpha"] for k, w in pairs["lnp"]]
-    spread = (*shape, *[1] * (f.ndim - 3))                                                   # (places, s, ..., [phi])
-    values = jnp.stack([x for x, _ in corners])
-    shares = jnp.stack([jnp.broadcast_to(w, shape) for _, w in corners]).reshape(len(corners), *spread)
-    positive = jnp.all(values > 0, axis=0)
-    log = (shares * jnp.log(jnp.where(positive, values, 1.0))).sum(0)
-    out = jnp.where(positive, jnp.exp(log), jnp.maximum((shares * values).sum(0), 0.0))
-    out = jnp.where(inside.reshape(spread), out, jnp.nan)
-    return jnp.moveaxis(jnp.moveaxis(out, 1, -1), 0, lead)
-
-
-def _within(axis, x):
-    low, high = axis.faces[[0, -1]]
-    slack = (1e-6 if x.dtype == jnp.float32 else _SLACK) * (high - low)
-    return (x >= low - slack) & (x <= high + slack)
-
-
-def _between(centers, x, even):
-    """[(cell, share), (next cell, share)]; straight on in the outer half cells, but level before 90 degrees, where f is even."""
-    if centers.size == 1:
-        return [(jnp.zeros(x.shape, int), 1.0)]
-    i = jnp.clip(jnp.searchsorted(jnp.asarray(centers), x, side="right") - 1, 0, centers.size - 2)
-    w = (x - jnp.asarray(centers)[i]) / jnp.asarray(np.diff(centers))[i]
-    w = jnp.minimum(w, 1.0) if even else w
-    return [(i, 1.0 - w), (i + 1, w)]
-
-
-def _reaches(grid):
-    return abs(grid["alpha"].faces[-1] - 0.5 * math.pi) < 1e-9
+    return sample(grid, outside == "nearest", f, asked)
 
 
 def _places(grid, L):
