@@ -175,9 +175,9 @@ def _same(problem, made, levels):
     for a, b in zip(ours, theirs):
         bad = ~np.isclose(a, b, rtol=1e-9, atol=0).reshape(len(picked), -1).all(axis=1)
         if bad.any():
-            raise ValueError(f"levels: at t = {mids[np.argmax(bad)]:g} s the coefficients depend on more than the values that the "
-                             "step drivers have there; give what depends on their past (the largest Kp of 24 h) as a Series of its "
-                             "own, kp_max=drivers.max_over(kp)")
+            raise ValueError(f"levels: at t = {mids[np.argmax(bad)]:g} s the coefficients depend on more than the values that "
+                             "the step drivers have there; give what depends on their past (the largest Kp of 24 h) as a Series "
+                             "of its own, kp_max=drivers.max_over(kp)")
 
 
 def with_levels(problem, levels: Levels):
@@ -312,7 +312,8 @@ def prepare(problem, level, dt):
             keep = jnp.pad(jnp.moveaxis(keep, 1, 2), ((0, 0), (0, size - n), (0, 0)), constant_values=1.0)
         return {"matrix": matrix, "keep": keep, "fault": fault.astype(jnp.int32)}
 
-    return lax.map(one, (jnp.asarray(level, float), jnp.asarray(dt, float)))
+    # a gradient makes the matrices of one level at a time once more: what they come from is thirty times as large
+    return lax.map(jax.checkpoint(one, prevent_cse=False), (jnp.asarray(level, float), jnp.asarray(dt, float)))
 
 
 def advance(problem, f, groups, states, level, dt):
