@@ -22,6 +22,8 @@ from jaxbelt.grid import Grid
 from jaxbelt.plot_foliated import averages, meridian, phase_space, profiles
 from jaxbelt.plot_velocity import distribution, moments, spectrum
 
+_MOST_BARS = 2000          # values of a driver that are drawn one by one
+
 __all__ = ["at_node", "averages", "distribution", "l_time", "dials", "cuts", "meridian", "mlt", "keogram", "map_", "moments",
            "phase_space", "profiles", "spectrum", "save", "PICTURES"]
 
@@ -66,11 +68,16 @@ def _each_node(run, kind="", axes=()):
 
 
 def _driver_panel(run, ax, name):
-    """One driver against time: Kp as coloured bars, anything else as a line."""
+    """One driver against time: Kp as coloured bars, anything else as a line; what has more values than pixels as a band."""
     d = run.drivers[name]
     t, values = np.asarray(d["t"], float), np.asarray(d["values"], float)
     end = run.planned[-1]
-    if name == "kp":
+    if d["kind"] == "step" and np.sum(t < end) > _MOST_BARS:
+        _driver_band(run, ax, t[t < end], values[t < end], end)
+        ax.set_ylabel("Kp" if name == "kp" else name)
+        if name == "kp":
+            ax.set(ylim=(0, 9), yticks=[0, 3, 6, 9])
+    elif name == "kp":
         keep = t < end
         edges = np.append(t[keep], min(end, t[keep][-1] + (10800.0 if t.size < 2 else t[1] - t[0])))
         colors = np.where(values[keep] < 4, "#4c9f70", np.where(values[keep] < 6, "#e0a030", "#c0392b"))
@@ -98,6 +105,17 @@ def _driver_panel(run, ax, name):
             label = d["long_name"].partition("(")[2].rstrip(")")
             ax.text(0.99, 0.08, label, transform=ax.transAxes, ha="right", va="bottom", fontsize=7.5, color="#a03020")
     ax.tick_params(labelbottom=False)
+
+
+def _driver_band(run, ax, t, values, end):
+    """Mean, and lowest to highest, between some hundred moments."""
+    first = np.unique(np.linspace(0, t.size, 401).astype(int)[:-1])
+    edges = common.abscissa(run, np.append(t[first], end))
+    low, high = (np.append(f.reduceat(values, first), np.nan) for f in (np.minimum, np.maximum))
+    mean = np.add.reduceat(values, first) / np.diff(np.append(first, t.size))
+    ax.fill_between(edges, low, high, step="post", color="#4c9f70", alpha=0.35, lw=0, label="lowest to highest")
+    ax.step(edges, np.append(mean, mean[-1]), where="post", color="#1d5c3a", lw=0.9, label="mean")
+    ax.legend(fontsize=7, ncols=2, loc="upper right", framealpha=0.8)
 
 
 # ---- the pictures

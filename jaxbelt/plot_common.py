@@ -12,6 +12,7 @@ __all__ = ["GREY", "abscissa", "as_run", "bar_of", "colors", "edges", "figure", 
            "shells", "style", "time_axis", "under", "values"]
 
 GREY = "0.35"
+_YEARS = 400 * 86400.0     # a run longer than this has years in its dates
 
 
 def as_run(run, one=True):
@@ -114,6 +115,8 @@ def moment(run, seconds, short=False) -> str:
 
     date = np.datetime64(run.dates(seconds), "s").item()
     assert isinstance(date, datetime.datetime)
+    if run.t[-1] - run.t[0] > _YEARS:
+        return f"{date:%Y-%m-%d}"
     return f"{date.day} {date:%b} {date:%H:%M}" + ("" if short else " UT")
 
 

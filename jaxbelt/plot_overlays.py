@@ -179,6 +179,8 @@ def in_time(found: Overlays | None, t) -> dict:
 
     out = {}
     lifetime = None if found is None else getattr(found.problem.parameters, "lifetime", None)
+    if hasattr(getattr(found, "problem", None), "tables") and hasattr(found.problem.tables, "schedule"):
+        t = found.problem.tables.at(t)                         # drivers that are read by level (see `jaxbelt.levels`)
     for name, read in (("plasmapause", _plasmapause), ("magnetopause", _magnetopause)):
         for part in _parts(lifetime):
             try:
