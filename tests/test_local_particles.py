@@ -109,6 +109,7 @@ def test_no_flux_walls_keep_what_is_constant_with_a_full_tensor(grid):
     assert np.max(error[-1] / exact) < 0.1
 
 
+@pytest.mark.slow
 def test_particles_agree_with_the_grid_on_a_full_tensor_with_walls_of_every_kind(grid):
     n, days, shape = 40_000, 0.3, (5, 4)
 
