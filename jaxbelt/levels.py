@@ -3,10 +3,10 @@
 Where every coefficient of an equation with one line of diffusion is constant between the jumps of step drivers, and those take
 few values together (Kp has 28; with the largest Kp of the last 24 h 393 pairs occur in 65 years), each interval is
 
-    c(t + dt) = exp(Q_level dt) c(t),    c: content of the n cells, of three sinks and of the reservoirs behind walls and source,
+    c(t + dt) = exp(Q_level dt) c(t),    c: content of n cells, of three sinks, of the reservoirs behind walls and source,
 
 with as many matrices as there are levels, made once (`flows.exponential`: exact, non-negative). An interval then costs one
-product of an m x m matrix with the states at all nodes (mu), m = n + 3 + 2 reservoirs, whatever its length.
+product of an m x m matrix with the states at all nodes (mu), m = n + 4 + 2 reservoirs, whatever its length.
 
 Nodes that have D_LL in common share the matrices. Losses that differ between nodes enter with the mean of the largest and
 the smallest rate at each L; what is left, r(L, mu), is split off around the product, exp(-r dt/2) twice (Strang): second order
@@ -278,7 +278,12 @@ class Keys:
 
 
 def prepare(problem, level, dt):
-    """{"matrix": (keys, groups, m, m), "keep": (keys, groups, m, nodes/groups) or None, "fault"} for each level and step [s]."""
+    """{"matrix": (keys, groups, m, m), "keep": (keys + 1, groups, m, nodes/groups) or None, "fault"} for each level and step [s].
+
+    Rows and columns of a matrix: n cells; what left through the lower wall, the upper one, by loss; reservoirs (walls that have a
+    value, source), constant; what each of those has brought; what all this has changed in the cells. keep: what half a step of
+    the losses that are split off leaves; the last one is 1 everywhere.
+    """
     levels = problem.tables
 
     def one(x):
@@ -301,10 +306,11 @@ def prepare(problem, level, dt):
         r = len(feeds)
         feeds = jnp.stack(feeds, axis=-1) if r else jnp.zeros((s, n, 0))
         part = propagators(Line(volume, up, down, common), feeds, dt)
-        size = 8 * math.ceil((n + 3 + 2 * r) / 8)
+        size = 8 * math.ceil((n + 4 + 2 * r) / 8)
         i = n + 3 + np.arange(r)
         matrix = jnp.zeros((s, size, size)).at[:, :n + 3, :n].set(part[..., :n]).at[:, :n + 3, n + 3:n + 3 + r].set(part[..., n:])
-        kept = np.arange(n, n + 3 + 2 * r)
+        kept, end = np.arange(n, n + 4 + 2 * r), n + 3 + 2 * r
+        matrix = matrix.at[:, end, :end].set(jnp.sum(matrix[:, :n, :end], axis=1) - (np.arange(end) < n))
         matrix = matrix.at[:, kept, kept].set(1.0).at[:, i + r, i].set(dt * jnp.sum(feeds, axis=1))
         keep = None
         if levels.split:
@@ -313,7 +319,10 @@ def prepare(problem, level, dt):
         return {"matrix": matrix, "keep": keep, "fault": fault.astype(jnp.int32)}
 
     # a gradient makes the matrices of one level at a time once more: what they come from is thirty times as large
-    return lax.map(jax.checkpoint(one, prevent_cse=False), (jnp.asarray(level, float), jnp.asarray(dt, float)))
+    made = lax.map(jax.checkpoint(one, prevent_cse=False), (jnp.asarray(level, float), jnp.asarray(dt, float)))
+    if levels.split:
+        made["keep"] = jnp.concatenate([made["keep"], jnp.ones_like(made["keep"][:1])])
+    return made
 
 
 def advance(problem, f, groups, states, level, dt):
@@ -341,24 +350,22 @@ def advance(problem, f, groups, states, level, dt):
         _, flow, _ = _rates(problem, t, 1.0)
         return x.at[:, n + 3:n + 3 + given].set(jnp.stack(_walls(flow, t)).reshape(given, s, columns).swapaxes(0, 1))
 
-    def interval(carry, x):
-        c, lost = carry
-        start, key = x
+    def of(states, key):
+        return lax.dynamic_index_in_dim(states, key, keepdims=False)
+
+    def interval(c, x):
+        start, key, following = x
         if given and not fixed:
             c = wall_rows(c, Time(start, 0.5 * dt[key], level[key]))
-        a = lax.dynamic_index_in_dim(matrix, key, keepdims=False)
-        e = None if keep is None else lax.dynamic_index_in_dim(keep, key, keepdims=False)
-        for last in (False, True):
-            if e is not None:
-                lost = lost + jnp.sum((1.0 - e) * c, axis=1)
-                c = e * c
-            if not last:
-                c = (jnp.matmul(a[0], c[0], precision=lax.Precision.HIGHEST)[None] if s == 1
-                     else jnp.matmul(a, c, precision=lax.Precision.HIGHEST))
-        return (c, lost), None
+        a = of(matrix, key)
+        c = (jnp.matmul(a[0], c[0], precision=lax.Precision.HIGHEST)[None] if s == 1
+             else jnp.matmul(a, c, precision=lax.Precision.HIGHEST))
+        if keep is not None:                                   # the second half of this step and the first one of the next
+            c = of(keep, key) * of(keep, following) * c
+        return c, None
 
-    def block(carry, x):
-        return lax.scan(interval, carry, x)
+    def block(c, x):
+        return lax.scan(interval, c, x)
 
     def period(carry, x):
         f, total = carry
@@ -369,20 +376,25 @@ def advance(problem, f, groups, states, level, dt):
             c = wall_rows(c, Time(start[0], 0.5 * dt[key[0]], level[key[0]]))
         if source is not None:
             c = c.at[:, n + 3 + given].set(1.0)
-        carry = c, jnp.zeros((s, columns), f.dtype)
+        first = jnp.sum(c[:, :n], axis=1)
+        if keep is not None:
+            c = of(keep, key[0]) * c
+        rest = start, key, jnp.append(key[1:], jnp.asarray(dt.size, key.dtype))
         whole = key.size // _BLOCK
         if whole > 1:
-            cut = jax.tree.map(lambda a: a[:whole * _BLOCK].reshape(whole, _BLOCK), (start, key))
-            carry, _ = lax.scan(jax.checkpoint(block, prevent_cse=False), carry, cut)
-            start, key = start[whole * _BLOCK:], key[whole * _BLOCK:]
-        if key.size:
-            carry, _ = block(carry, (start, key))
-        c, lost = carry
+            cut, rest = (jax.tree.map(lambda a, i=i: a[i], rest) for i in (slice(whole * _BLOCK), slice(whole * _BLOCK, None)))
+            cut = jax.tree.map(lambda a: a.reshape(whole, _BLOCK), cut)
+            c, _ = lax.scan(jax.checkpoint(block, prevent_cse=False), c, cut)
+        if rest[1].size:
+            c, _ = block(c, rest)
         f = (jnp.swapaxes(c[:, :n], 1, 2).reshape(-1, n) / volume).reshape(f.shape)
         sums = {"lower": -c[:, n], "upper": -c[:, n + 1]}
         for k, name in enumerate(names):
             sums[name.rpartition(".")[2]] += c[:, n + 3 + r + k]
-        sums = {f"{axis.name}.{k}": v for k, v in sums.items()} | {"loss": -(c[:, n + 2] + lost)}
+        lost = c[:, n + 2]
+        if keep is not None:                                   # what is split off: the change that the matrices did not make
+            lost = lost + first - jnp.sum(c[:, :n], axis=1) + c[:, n + 3 + 2 * r]
+        sums = {f"{axis.name}.{k}": v for k, v in sums.items()} | {"loss": -lost}
         sums["source"] = c[:, n + 3 + r + given] if source is not None else jnp.zeros_like(lost)
         total = {k: total[k] + jnp.sum(weight * v.reshape(-1)) for k, v in sums.items()}
         return (f, total), (f, total, jnp.all(jnp.isfinite(f)))
