@@ -372,7 +372,8 @@ def _copy_case(args):
 @command("plot", "draw the pictures of a run, finished or not", ("file", {"metavar": "RUN.nc"}),
          ("--out", {"metavar": "DIR", "help": "folder of the pictures (default: beside the file)"}),
          ("--pictures", {"metavar": "NAMES", "help": "comma-separated: l-time, dials, cuts, mlt, keogram, map, spectrum, "
-                                                     "moments, distribution, averages, profiles, meridian, phase-space"}))
+                                                     "moments, distribution, averages, profiles, meridian, phase-space, "
+                                                     "energy-angle, energy-spectrum, flux-time, flux-dials, psd-time"}))
 def _plot(args):
     from jaxbelt import cases, io, plot
     from jaxbelt.config import suggest

@@ -20,11 +20,13 @@ from jaxbelt import plot_overlays
 from jaxbelt.config import InputError
 from jaxbelt.grid import Grid
 from jaxbelt.plot_foliated import averages, meridian, phase_space, profiles
+from jaxbelt.plot_local import energy_angle, energy_spectrum, flux_dials, flux_time, psd_time
 from jaxbelt.plot_velocity import distribution, moments, spectrum
 
 _MOST_BARS = 2000          # values of a driver that are drawn one by one
 
-__all__ = ["at_node", "averages", "distribution", "l_time", "dials", "cuts", "meridian", "mlt", "keogram", "map_", "moments",
+__all__ = ["at_node", "averages", "distribution", "l_time", "dials", "cuts", "energy_angle", "energy_spectrum", "flux_dials",
+           "flux_time", "psd_time", "meridian", "mlt", "keogram", "map_", "moments",
            "phase_space", "profiles", "spectrum", "save", "PICTURES"]
 
 
@@ -154,23 +156,11 @@ def dials(run, n: int = 8):
     fig = common.figure(run, 2.75 * columns + 0.8, 2.95 * rows + 0.9)
     axes = fig.subplots(rows, columns, squeeze=False, subplot_kw={"projection": "polar"}).ravel()
     f = common.values(run, ("L", "phi"))[picked]
-    norm, faces = common.norm(f, common.limits(run)), run.grid["L"].faces
+    norm = common.norm(f, common.limits(run))
     kp, over, drawn = run.drivers.get("kp"), plot_overlays.of_run(run), {}
     for ax, i, values in zip(axes, picked, f):
-        ax.set_theta_zero_location("S")
-        ax.grid(False)
-        mesh = ax.pcolormesh(run.grid["phi"].faces, faces, np.ma.masked_less_equal(values, 0), norm=norm,
-                             cmap=common.under("viridis"), rasterized=True)
+        mesh = common.dial(ax, run.grid, values, norm)
         drawn |= plot_overlays.draw(ax, over, run.t[i])
-        _earth(ax)
-        ax.set_rlim(0, faces[-1])
-        ticks = [x for x in (2, 4, 6, 8, 10) if faces[0] < x < faces[-1]]
-        ax.set_rgrids(ticks, [str(x) for x in ticks], angle=135, color="w", fontsize=6.5)
-        around = np.linspace(0, 2 * np.pi, 200)
-        for x in ticks:
-            ax.plot(around, np.full(200, float(x)), color="w", lw=0.3, alpha=0.6)
-        ax.set_thetagrids([0, 90, 180, 270], ["00", "06", "12", "18"], fontsize=8)
-        ax.tick_params(pad=-1.5)
         text = common.moment(run, run.t[i])
         if kp is not None:
             at = max(0, np.searchsorted(kp["t"], run.t[i], side="right") - 1)
@@ -181,12 +171,6 @@ def dials(run, n: int = 8):
     plot_overlays.legend(fig, drawn)
     common.bar_of(fig, mesh, list(axes[:len(picked)]), common.label(run), shrink=0.7 if rows > 1 else 0.9)
     return fig
-
-
-def _earth(ax):
-    """The planet at r = 1, its night side (phi = 0) dark."""
-    ax.bar(0.0, 1.0, width=np.pi, color="k", edgecolor="k", lw=0.5, zorder=3)
-    ax.bar(np.pi, 1.0, width=np.pi, color="w", edgecolor="k", lw=0.5, zorder=3)
 
 
 def cuts(run, n: int = 7):
@@ -298,5 +282,8 @@ PICTURES = {"l-time": (l_time, ("L",)), "dials": (dials, ("L", "phi")), "cuts": 
             "keogram": (keogram, ("L", "phi")), "map": (map_, ("L", "phi")), "spectrum": (spectrum, ("v",)),
             "moments": (moments, ("v",)), "distribution": (distribution, ("v", "xi")),
             "averages": (averages, ("mu", "psi", "chi", "p")), "profiles": (profiles, ("mu", "psi", "chi", "p")),
-            "meridian": (meridian, ("mu", "psi", "chi", "p")), "phase-space": (phase_space, ("mu", "psi", "chi", "p"))}
+            "meridian": (meridian, ("mu", "psi", "chi", "p")), "phase-space": (phase_space, ("mu", "psi", "chi", "p")),
+            "energy-angle": (energy_angle, ("alpha", "lnp")), "energy-spectrum": (energy_spectrum, ("alpha", "lnp")),
+            "flux-time": (flux_time, ("alpha", "lnp")), "flux-dials": (flux_dials, ("L", "phi", "alpha", "lnp")),
+            "psd-time": (psd_time, ("L", "alpha", "lnp"))}
 _TOGETHER = ("averages", "profiles")         # all runs of a file in one picture

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["GREY", "abscissa", "as_run", "bar_of", "colors", "edges", "figure", "label", "limits", "moment", "norm", "picked",
-           "shells", "style", "time_axis", "under", "values"]
+__all__ = ["GREY", "abscissa", "as_run", "bar_of", "colors", "dial", "edges", "figure", "label", "limits", "moment", "norm",
+           "picked", "shells", "style", "time_axis", "under", "values"]
 
 GREY = "0.35"
 _YEARS = 400 * 86400.0     # a run longer than this has years in its dates
@@ -161,3 +161,24 @@ def under(cmap):
 
     cmap = matplotlib.colormaps[cmap]
     return cmap.with_extremes(bad=cmap(0.0))
+
+
+def dial(ax, grid, values, norm):
+    """values (n_L, n_phi) on polar axes as seen from above the north pole: noon at the top, dawn on the right; and the planet."""
+    faces = grid["L"].faces
+    ax.set_theta_zero_location("S")
+    ax.grid(False)
+    mesh = ax.pcolormesh(grid["phi"].faces, faces, np.ma.masked_less_equal(values, 0), norm=norm, cmap=under("viridis"),
+                         rasterized=True)
+    # its night side (phi = 0) dark
+    ax.bar(0.0, 1.0, width=np.pi, color="k", edgecolor="k", lw=0.5, zorder=3)
+    ax.bar(np.pi, 1.0, width=np.pi, color="w", edgecolor="k", lw=0.5, zorder=3)
+    ax.set_rlim(0, faces[-1])
+    ticks = [x for x in (2, 4, 6, 8, 10) if faces[0] < x < faces[-1]]
+    ax.set_rgrids(ticks, [str(x) for x in ticks], angle=135, color="w", fontsize=6.5)
+    around = np.linspace(0, 2 * np.pi, 200)
+    for x in ticks:
+        ax.plot(around, np.full(200, float(x)), color="w", lw=0.3, alpha=0.6)
+    ax.set_thetagrids([0, 90, 180, 270], ["00", "06", "12", "18"], fontsize=8)
+    ax.tick_params(pad=-1.5)
+    return mesh

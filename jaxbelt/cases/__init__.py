@@ -23,10 +23,10 @@ from jaxbelt.config import InputError, Table, parse, read, section, suggest
 __all__ = ["Built", "Case", "build", "find", "from_attrs", "shipped", "PICTURES"]
 
 PICTURES = ("l-time", "dials", "cuts", "mlt", "keogram", "map", "spectrum", "moments", "distribution", "averages", "profiles",
-            "meridian", "phase-space")
+            "meridian", "phase-space", "energy-angle", "energy-spectrum", "flux-time", "flux-dials", "psd-time")
 _CASE = ("equation", "name", "title", "epoch", "duration", "notes")
 _NUMERICS = ("dt", "chunk")     # and what an equation's builder names in TABLES["numerics"]
-_OUTPUT = ("every", "precision", "pictures", "times", "L", "range", "overlays")
+_OUTPUT = ("every", "precision", "pictures", "times", "L", "range", "overlays", "energies", "mu", "K")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -161,7 +161,7 @@ def build(text: str, overrides=(), folder=Path("."), name: str = "case", dry: bo
     dt = numerics.quantity("dt", kind, above=0)
     chunk = numerics.integer("chunk", None, low=1)
     precision = output.choice("precision", ("single", "double"), "double")
-    pictures = output.get("pictures", ["l-time", "cuts"])
+    pictures = output.get("pictures", getattr(builder, "USUAL_PICTURES", ["l-time", "cuts"]))
     if not isinstance(pictures, list) or any(p not in PICTURES for p in pictures):
         bad = next((p for p in pictures if p not in PICTURES), "") if isinstance(pictures, list) else pictures
         raise output.error("pictures", f'"{bad}" is not a picture{suggest(bad, PICTURES)}')
@@ -217,7 +217,7 @@ def _times(output: Table, duration: float, kind: str) -> np.ndarray:
 
 
 def _style(output: Table, kind: str) -> dict:
-    """What the pictures show, as attributes: times and L."""
+    """What the pictures show, as attributes: times, L, energies [MeV], mu [MeV/G], K [G^1/2 R_E]."""
     style = {}
     times = output.quantities("times", kind, None, low=0.0)
     if times is not None:
@@ -230,6 +230,13 @@ def _style(output: Table, kind: str) -> dict:
         if not 0 < limits[0] < limits[1]:
             raise output.error("range", "must be two positive numbers, the smaller first")
         style["range"] = np.asarray(limits)
+    for key, kind in (("energies", "energy"), ("mu", "mu")):
+        if key in output:
+            style[key] = np.asarray(output.quantities(key, kind))
+            if not np.all(style[key] > 0):
+                raise output.error(key, "must be positive")
+    if "K" in output:
+        style["K"] = output.number("K", low=0.0)
     if "overlays" in output:
         style["overlays"] = int(output.flag("overlays"))
     return style

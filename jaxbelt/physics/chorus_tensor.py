@@ -18,14 +18,18 @@ end sharply towards 90 degrees below 0.3 MeV. Within the loss cone of MeV electr
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import jax.numpy as jnp
+from jax.scipy.special import i0e
 
 from ..coefficients import evaluate, parameters, static
+from .chorus import chorus_power
 from .invariants import gamma_of_energy
+from .losses import _switch
 
-__all__ = ["ChorusTensor"]
+__all__ = ["ChorusPower", "ChorusTensor"]
 
 _AA = (2.755, 2.735, -0.953, 9.424, -5.103, -7.407, -3.188, 0.965, -0.162)
 _PP = (0.739, 1.173, -0.890, 11.759, -5.329, -12.878, -0.923, 0.783, 0.160)
@@ -64,3 +68,37 @@ class ChorusTensor:
 
 def _surface(a, x, z, g):
     return a[0] + (a[1] + a[2] * x) * x + (a[3] + a[4] * x + a[5] * z) * z + (a[6] + a[7] * x + a[8] * z) * g
+
+
+@parameters
+class ChorusPower:
+    r"""Power of chorus waves as `power` of a `ChorusTensor` or `WaveTable`: a callable of (t, L[, phi]).
+
+        (B_w/amplitude)^2  coverage  M(MLT)  [0 inside of the plasmapause, 1 outside],    M = exp((cos(phi - phi0) - 1)/w^2)
+
+    b_w: amplitude of the waves [pT], a number or a `Series`; or kp, with B_w^2 of Gu et al. (2012), `chorus.chorus_power`: 58 pT
+    at Kp = 4. mlt [h]: local time of the strongest waves, phi0 = pi mlt/12, and mlt_width [h], w = pi mlt_width/12; asked without
+    phi, the mean of M over MLT is taken, exp(-1/w^2) I0(1/w^2). mlt None: M = 1. coverage: a further share. lpp [R_E]: the
+    plasmapause, a number or a callable of (t, L, ...), `width` wide; None: waves everywhere. amplitude [pT]: of the tensor.
+    """
+
+    b_w: Any = None
+    kp: Any = None
+    coverage: Any = 1.0
+    mlt: Any = None
+    mlt_width: Any = 3.0
+    lpp: Any = None
+    width: Any = 0.1
+    amplitude: float = static(100.0)
+
+    def __post_init__(self):
+        if (self.b_w is None) == (self.kp is None):
+            raise ValueError("ChorusPower b_w, kp: give one of the two")
+
+    def __call__(self, t, L, *phi):
+        square = evaluate(self.b_w, t, L, *phi) ** 2 if self.kp is None else chorus_power(evaluate(self.kp, t))
+        out = evaluate(self.coverage, t, L, *phi) * square / self.amplitude**2
+        if self.mlt is not None:
+            sharp = (12.0 / (math.pi * self.mlt_width)) ** 2
+            out = out * (jnp.exp(sharp * (jnp.cos(phi[0] - math.pi / 12.0 * self.mlt) - 1.0)) if phi else i0e(sharp))
+        return out if self.lpp is None else out * _switch(L - evaluate(self.lpp, t, L, *phi), self.width)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxbelt.coefficients import Series, Time
-from jaxbelt.physics.chorus_tensor import ChorusTensor
+from jaxbelt.physics.chorus_tensor import ChorusPower, ChorusTensor
 from jaxbelt.physics.wave_tables import read_wave_tables
 
 pytestmark = pytest.mark.plain
@@ -43,6 +43,18 @@ def test_power_density_amplitude_and_L_scale():
 def test_gradient_is_finite_without_waves():
     grad = jax.grad(lambda p: sum(jnp.sum(x) for x in ChorusTensor(power=p)(0.0, ALPHA, 0.5, 4.5)))(0.0)
     assert grad == pytest.approx(float(np.sum(ChorusTensor()(0.0, ALPHA, 0.5, 4.5))), rel=1e-12)
+
+
+def test_power_of_the_waves():
+    """58 pT at Kp = 4; without phi the mean over MLT; nothing inside of the plasmapause."""
+    assert ChorusPower(kp=4.0)(0.0, 5.0) == pytest.approx(0.5761**2, rel=1e-3)
+    dawn = ChorusPower(b_w=50.0, mlt=6.0, mlt_width=3.0, lpp=4.0, coverage=0.5)
+    phi = 2 * np.pi * np.arange(48) / 48
+    around = dawn(0.0, 5.0, phi)
+    assert np.argmax(around) == 12 and around[12] == pytest.approx(0.125)
+    assert dawn(0.0, 5.0) == pytest.approx(float(np.mean(around)), rel=1e-12) and dawn(0.0, 3.8) == 0.0
+    with pytest.raises(ValueError, match="give one of the two"):
+        ChorusPower()
 
 
 @pytest.mark.slow
