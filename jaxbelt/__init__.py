@@ -44,8 +44,9 @@ _MODULES = {
     "guiding_center": "physics.guiding_center", "hiss": "physics.hiss", "invariants": "physics.invariants",
     "losses": "physics.losses",
     "magnetopause": "physics.magnetopause", "mixing": "physics.mixing", "plasmapause": "physics.plasmapause",
+    "potential_noise": "physics.potential_noise",
     "radial_diffusion": "physics.radial_diffusion", "free_form": "physics.free_form", "wave_tables": "physics.wave_tables",
-    "labels": "physics.labels",
+    "labels": "physics.labels", "fluxes": "physics.fluxes", "spectra": "physics.spectra", "flux_tables": "physics.flux_tables",
 }
 
 __all__ = ["__version__", "enable_x64", "Problem", "Result", "Solution", "make_problem", "solve", "run", "resume", "fit", "Fit",
