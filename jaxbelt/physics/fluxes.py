@@ -39,7 +39,8 @@ def state(grid: LabelGrid, flux, t=0.0):
 
 def wall(grid: LabelGrid, axis: str, side: str, flux, t=0.0):
     """f on a wall of the grid, for boundary values: the same as `state` with length 1 along `axis`, "L", "alpha" or "lnp", taken
-    at its "lower" or "upper" face. A wall in time is `jb.function(lambda t, flux: wall(grid, "L", "upper", flux, t), flux=flux)`.
+    at its "lower" or "upper" face. A problem's wall has that axis left out: `wall(grid, "L", "upper", flux)[0]`, and in time
+    `jb.function(lambda t, *_, flux: wall(grid, "L", "upper", flux, t)[0], flux=flux)`.
 
     Raises ValueError for an axis that the grid does not have, another side, and as `state`.
     """
