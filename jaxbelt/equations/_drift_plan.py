@@ -87,6 +87,8 @@ def checked(made):
                 if getattr(prm, name) is not None:
                     _check_value(name, at(getattr(prm, name), t))
             for name, value in made.boundary.items():
+                if name not in ("inner", "outer"):             # a wall of the labels, in local diffusion
+                    continue
                 value = wall(value, t)
                 _check_value(name, value)
                 _check_wall(name, value, grid)
