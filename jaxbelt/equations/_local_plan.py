@@ -22,13 +22,14 @@ _MOMENTS = 4               # at which the local tensor is looked at
 
 @dataclasses.dataclass(frozen=True)
 class Plan(drift.Plan):
-    """Static: what transport needs (see there), the kinds of the walls of the labels, and the axes of the local planes: the
-    second is the one along which the stencil reaches far."""
+    """Static: what transport needs (see there), the kinds of the walls of the labels, the axes of the local planes (the
+    stencil reaches far along the second) and the rows of cells it spans along the first."""
 
     low_alpha: str = "no flux"
     low_p: str = "no flux"
     high_p: str = "no flux"
     plane: tuple[str, str] = ("lnp", "alpha")
+    plane_rows: int = 1
 
 
 def check_axes(grid, prm, kinds) -> None:
@@ -82,7 +83,7 @@ def checked(made, tensor):
     for name in ("low_alpha", "low_p", "high_p"):
         if name in made.boundary:
             _check_wall(name, made.boundary[name], grid)
-    return made.replace(plan=dataclasses.replace(made.plan, plane=_orientation(grid, tensors)))
+    return made.replace(plan=dataclasses.replace(made.plan, **_stencil(grid, tensors)))
 
 
 def _check_wall(name, value, grid):
@@ -108,22 +109,26 @@ def _checked_tensor(grid, tensor):
     return w
 
 
-def _orientation(grid, tensors) -> tuple[str, str]:
-    """The order of the planes' axes in which the stencil loses least of the cross diffusion; a warning where it loses much."""
+def _stencil(grid, tensors) -> dict:
+    """The order of the planes' axes, and the fewest rows of the stencil, that hold the cross diffusion; a warning if none do."""
     if not tensors:
-        return Plan.plane
+        return {}
+    # a cross term of rounding is none
+    tensors = [(waa, np.where(np.abs(wap) > 1e-9 * (waa + wpp), wap, 0.0), wpp) for waa, wap, wpp in tensors]
     measure = grid.along("alpha", grid["alpha"].measure) * grid.along("lnp", grid["lnp"].measure)
-    lost = {}
-    for axes in (("lnp", "alpha"), ("alpha", "lnp")):
-        worst = 0.0
-        for waa, wap, wpp in tensors:
-            w = (waa, wap, wpp) if axes[0] == "alpha" else (wpp, wap, waa)
-            worst = max(worst, float(clamped(*(jnp.asarray(x * measure) for x in w))["fraction"]))
-        lost[axes] = worst
-        if worst < 1e-3:
-            return axes
-    best = min(lost, key=lost.get)
-    if lost[best] > 0.02:
-        warnings.warn(f"local: {100 * lost[best]:.2g} % of the cross diffusion is beyond the stencil and left out: the shape of the "
-                      "cells suits neither D_aa nor D_pp; use fewer cells in one of alpha and lnp", stacklevel=4)
-    return best
+    best = (np.inf, None)
+    for rows in (1, 2, 3):
+        for axes in (("lnp", "alpha"), ("alpha", "lnp")):
+            turned = [(w if axes[0] == "alpha" else w[::-1]) for w in tensors]
+            lost = max(float(_clamped(*(jnp.asarray(x * measure) for x in w), rows)["fraction"]) for w in turned)
+            if lost < 0.5 * best[0]:
+                best = lost, dict(plane=axes, plane_rows=rows)
+            if lost <= 1e-2:
+                return best[1]
+    if best[0] > 0.02:
+        warnings.warn(f"local: {100 * best[0]:.2g} % of the cross diffusion is beyond the stencil and left out: the shape of "
+                      "the cells suits neither D_aa nor D_pp; use fewer cells in one of alpha and lnp", stacklevel=4)
+    return best[1]
+
+
+_clamped = jax.jit(clamped, static_argnums=3)

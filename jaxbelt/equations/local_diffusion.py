@@ -3,15 +3,16 @@ r"""Drift and diffusion in (L, phi) together with local diffusion in pitch angle
     dF/dt + Ldot F_L + phidot F_phi = L^2 d_L[ (D_LL F_L + D_Lphi F_phi)/L^2 ] + d_phi[ D_Lphi F_L + D_phiphi F_phi ]
         + (1/G) sum_ij d_i [ G D_ij d_j F ] + (1/G) d_lnp[ G k F ] + S - F/tau,        i, j in (alpha, ln p)
 
-F(t, L, phi, alpha, lnp): phase space density on labels: equatorial pitch angle alpha and ln p that particles have at the reference
-L, a bijection of (mu, K) (`physics.labels`). Transport acts at fixed label, nothing is interpolated; the local tensor at (L, phi) is
-carried into the labels, D' = J D J^T, where G = p^3 T(sin alpha) sin(2 alpha) is the measure of both. Any of L and phi may be
-absent: (L, alpha, lnp) is the three-dimensional model of drift-averaged belts, (alpha, lnp) local diffusion at one L.
+F(t, L, phi, alpha, lnp): phase space density on labels: equatorial pitch angle alpha and ln p that particles have at the
+reference L, a bijection of (mu, K) (`physics.labels`). Transport acts at fixed label, nothing is interpolated; the local tensor
+at (L, phi) is carried into the labels, D' = J D J^T, where G = p^3 T(sin alpha) sin(2 alpha) is the measure of both. phi, or L
+and phi, may be absent: (L, alpha, lnp) is the three-dimensional model of drift-averaged belts, (alpha, lnp) local diffusion at
+one L.
 Units: t, dt in seconds; D and k in 1/day; lifetimes in days; sources in F per day; E in MeV, alpha in radians.
 
 As flows: those of `drift_diffusion` at every label; the energy loss as a drift along ln p; the local tensor unsplit in planes
-(alpha, ln p) on the Selling stencil, with the loss cone on its diagonal. Planes that differ in nothing (in phi, where the waves do
-not depend on MLT) share their factors.
+(alpha, ln p) on the Selling stencil, with the loss cone on its diagonal. Planes that differ in nothing (in phi, where the waves
+do not depend on MLT) share their factors.
 """
 
 from __future__ import annotations
@@ -34,12 +35,13 @@ from jaxbelt.flows.tensor import TensorDiffusion
 from jaxbelt.physics import labels
 from jaxbelt.physics.dipole import KineticEnergy
 from jaxbelt.physics.invariants import energy_of_momentum, momentum
-from jaxbelt.physics.label_grid import LabelGrid, label_axes
+from jaxbelt.physics.label_grid import LabelGrid, add_coordinates, label_axes
 from jaxbelt.physics.losses import LossConeLifetime
 from jaxbelt.physics.losses import rate as loss_rate
 from jaxbelt.solve import make_problem
 
-__all__ = ["LabelGrid", "LocalTensor", "Parameters", "flows", "grid", "kinetic_energy", "loss_cone", "problem", "tensor_in_labels"]
+__all__ = ["LabelGrid", "LocalTensor", "Parameters", "add_coordinates", "flows", "grid", "kinetic_energy", "loss_cone",
+           "problem", "tensor_in_labels"]
 
 _FEW, _LONG = 64, 128      # matrices of lines in L that are worth having, and their largest size
 _WALLS = ("inner", "outer", "low_alpha", "low_p", "high_p")
@@ -50,10 +52,10 @@ class Parameters(dd.Parameters):
     """What `drift_diffusion.Parameters` has, evaluated at (t, L[, phi]) with values for every label where they depend on it
     (arrays inside a model broadcast: `mu=grid.mu()`), and
 
-    local: diffusion by waves, a callable of (t, alpha [rad], E [MeV], L[, phi]) that returns (D_aa, D_ap/p, D_pp/p^2) [1/day] (a
-    `WaveTable`, a `LocalTensor`), or a tuple of such, which are added. loss_cone: lifetime [day] on the diagonal of the local solve,
-    for losses faster than a step (`loss_cone(grid)`). energy_loss: k = -d(ln p)/dt [1/day] at fixed pitch angle, a number, or a
-    callable of (t, alpha, E, L[, phi]). lifetime, source: on the diagonal of the line solves in L.
+    local: diffusion by waves, a callable of (t, alpha [rad], E [MeV], L[, phi]) that returns (D_aa, D_ap/p, D_pp/p^2) [1/day]
+    (a `WaveTable`, a `LocalTensor`), or a tuple of such, which are added. loss_cone: lifetime [day] on the diagonal of the local
+    solve, for losses faster than a step (`loss_cone(grid)`). energy_loss: k = -d(ln p)/dt [1/day] at fixed pitch angle, a number,
+    or a callable of (t, alpha, E, L[, phi]). lifetime, source: on the diagonal of the line solves in L.
     """
 
     local: Any = None
@@ -76,14 +78,14 @@ class LocalTensor:
         return tuple(factor * evaluate(d, t, alpha, energy, L, *phi) for d in (self.daa, self.dap, self.dpp))
 
 
-def grid(L=None, *, alpha=(math.radians(5.0), 0.5 * math.pi), energy=None, p=None, cells, L_ref=None, species="electron",
+def grid(L=None, *, alpha=(0.0873, 0.5 * math.pi), energy=None, p=None, cells, L_ref=None, species="electron",
          spacing="log") -> LabelGrid:
     """Cells in (L, phi, alpha, lnp), (L, alpha, lnp) or (alpha, lnp), by the length of `cells`.
 
     L: (inner, outer) walls, with `spacing` as in `drift_diffusion.grid`; absent for two axes. L_ref: where the labels belong to,
     by default the outer wall; needed for two axes. alpha: (lowest, highest) equatorial pitch angle at L_ref [rad], equal cells
-    up to at most pi/2. energy: (lowest, highest) kinetic energy [MeV], or p: p c [MeV], at L_ref, equal cells in ln p. At smaller
-    L the same labels have higher energies: p grows as L^-3/2 at 90 degrees.
+    up to at most pi/2; 5 to 90 degrees by default. energy: (lowest, highest) kinetic energy [MeV], or p: p c [MeV], at L_ref,
+    equal cells in ln p. At smaller L the same labels have higher energies: p grows as L^-3/2 at 90 degrees.
     Raises ValueError, one line, where a number cannot be.
     """
     cells = tuple(int(n) for n in np.atleast_1d(cells) if float(n) == int(n) and n >= 2)
@@ -201,7 +203,7 @@ def flows(problem, t, dt):
     ends = {"alpha": (walls.get("low_alpha"), None), "lnp": (walls.get("low_p"), walls.get("high_p"))}
     (lower, upper), (lower_b, upper_b) = (ends[x] for x in axes)
     return [*out, TensorDiffusion(axes=axes, w11=w11, w12=w12, w22=w22, loss=loss, source=source, lower=lower, upper=upper,
-                                  lower_b=lower_b, upper_b=upper_b, steady=steady)]
+                                  lower_b=lower_b, upper_b=upper_b, steady=steady, rows=problem.plan.plane_rows)]
 
 
 def _whole(grid, flow):
