@@ -77,8 +77,9 @@ def test_n_may_depend_on_energy_and_L():
     shape = SinePower(n=jb.function(lambda t, E, L, a: a * E + L - 4.0, a=1.5), altitude=0.0)
     E, L = np.array([0.5, 2.0]), np.array([[4.0], [6.0]])
     same = SinePower(n=1.5 * E + L - 4.0, altitude=0.0)
-    np.testing.assert_allclose(shape(0.8, E, L), np.sin(0.8) ** (1.5 * E + L - 4.0), rtol=1e-13)
-    np.testing.assert_allclose(shape.solid_angle(E, L), same.solid_angle(E, L), rtol=1e-13)
+    s, solid, want = jax.jit(lambda a, b: (a(0.8, E, L), a.solid_angle(E, L), b.solid_angle(E, L)))(shape, same)
+    np.testing.assert_allclose(s, np.sin(0.8) ** (1.5 * E + L - 4.0), rtol=1e-13)
+    np.testing.assert_allclose(solid, want, rtol=1e-13)
 
 
 def test_directional_flux_integrates_to_its_omnidirectional_one():
@@ -146,53 +147,59 @@ def test_ae8_is_read_as_differential_flux(shared_data):
 
 def by_invariants(j, grid, L):
     """f by another way: mu and K of the label, energy and pitch angle of these at L, p^2 of the energy."""
-    @jax.jit
-    def psd(j, L):
-        E, alpha = invariants.from_invariants(grid.mu(), grid.K(), L)
-        return j(alpha, E, L) / (LIGHT_CM * E * (E + 2 * REST))
-
-    return psd(j, L)
+    E, alpha = invariants.from_invariants(grid.mu(), grid.K(), L)
+    return j(alpha, E, L) / (LIGHT_CM * E * (E + 2 * REST))
 
 
 def test_state_is_flux_over_momentum_squared_at_the_place_of_the_label():
-    grid = make()
-    f = fluxes.state(grid, BELT)
-    np.testing.assert_allclose(f, by_invariants(BELT, grid, grid.L), rtol=1e-9)
-    for side, L in (("lower", 4.0), ("upper", 7.0)):
-        want = by_invariants(BELT, grid, np.full((1, 1, 1), L))
-        np.testing.assert_allclose(fluxes.wall(grid, "L", side, BELT), want, rtol=1e-9)
+    grid, here = make(), make(L=None)
+    flat = DirectionalFlux(spectrum=Exponential(flux=1e7, E0=0.4))
+
+    @jax.jit
+    def both(j, flat):
+        f = fluxes.state(grid, j)
+        got = [f, fluxes.wall(grid, "L", "lower", j), fluxes.wall(grid, "L", "upper", j)]
+        return got, [by_invariants(j, grid, L) for L in (grid.L, np.full((1, 1, 1), 4.0), np.full((1, 1, 1), 7.0))], \
+            fluxes.to_psd(grid, fluxes.to_flux(grid, f)), fluxes.state(here, flat)
+
+    got, want, again, plain = both(BELT, flat)
+    for a, b in zip(got, want):
+        np.testing.assert_allclose(a, b, rtol=1e-9)
+    np.testing.assert_allclose(again, got[0], rtol=1e-14)
     # isotropic and exponential, where the labels are the places: in plain numbers
-    here = make(L=None)
     p = np.exp(here["lnp"].centers)
     E = np.sqrt(p**2 + REST**2) - REST
-    flat = DirectionalFlux(spectrum=Exponential(flux=1e7, E0=0.4))
     want = 1e7 / (4 * np.pi) * np.exp(-E / 0.4) / (LIGHT_CM * p**2)
-    np.testing.assert_allclose(fluxes.state(here, flat), np.broadcast_to(want, here.shape), rtol=1e-9)
-    np.testing.assert_allclose(fluxes.to_psd(grid, fluxes.to_flux(grid, f)), f, rtol=1e-14)
+    np.testing.assert_allclose(plain, np.broadcast_to(want, here.shape), rtol=1e-9)
 
 
 def test_walls_are_the_state_of_a_grid_that_has_cells_there():
     grid = make()
-    for name in ("alpha", "lnp"):
-        for side in ("lower", "upper"):
-            got = fluxes.wall(grid, name, side, BELT)
-            face = grid[name].faces[0 if side == "lower" else -1]
+
+    @jax.jit
+    def pairs(j):
+        out = []
+        for name, side, k in (("alpha", "lower", 0), ("alpha", "upper", -1), ("lnp", "lower", 0), ("lnp", "upper", -1)):
+            face = grid[name].faces[k]
             thin = Axis.cells(name, [face - 1e-7, face + 1e-7], centers=[face])
-            axes = [thin if a.name == name else a for a in grid.axes]
-            np.testing.assert_allclose(got, fluxes.state(LabelGrid(tuple(axes), L_ref=6.0), BELT), rtol=1e-9)
+            there = LabelGrid(tuple(thin if a.name == name else a for a in grid.axes), L_ref=6.0)
+            out.append((fluxes.wall(grid, name, side, j), fluxes.state(there, j)))
+        return out
+
+    for got, want in pairs(BELT):
+        assert got.shape == want.shape
+        np.testing.assert_allclose(got, want, rtol=1e-9)
 
 
 def test_a_wall_in_time_and_local_time():
-    grid = make(phi=4)
+    grid = make(8, phi=4)
     series = jb.Series([0.0, 100.0], np.log([1.0, 3.0]), kind="linear")
     j = BELT.replace(spectrum=Exponential(flux=jb.function(lambda t, E, L, phi: 1e7 * (2.0 + jnp.cos(phi))), E0=0.4))
-    f = fluxes.state(grid, j)
-    assert f.shape == grid.shape
+    wall = jb.function(lambda t, *_, j: fluxes.wall(grid, "L", "upper", j, t), j=BELT.replace(log_amplitude=series))
+    f, early, late = jax.jit(lambda j, wall: (fluxes.state(grid, j), jb.evaluate(wall, 0.0), jb.evaluate(wall, 100.0)))(j, wall)
+    assert f.shape == grid.shape and early.shape == (1, *grid.shape[1:])
     np.testing.assert_allclose(f[:, 0] / f[:, 1], (2 + np.sqrt(0.5)) / (2 - np.sqrt(0.5)), rtol=1e-12)
-    wall = jb.function(lambda t, j: fluxes.wall(grid, "L", "upper", j, t), j=BELT.replace(log_amplitude=series))
-    early, late = (jb.evaluate(wall, t) for t in (0.0, 100.0))
     np.testing.assert_allclose(late, 3.0 * early, rtol=1e-12)
-    assert early.shape == (1, *grid.shape[1:])
 
 
 # ---- fluxes of a state
