@@ -219,16 +219,40 @@ def _one(places, t, dt, keep, problem, f0, values):
     return (f if keep is None else keep(f)), budget, code
 
 
+class _Program:
+    """A jitted function, compiled once for each shape of its arguments, whose memory is looked at before its first call."""
+
+    def __init__(self, jitted, device):
+        self.lower, self.device, self.made = jitted.lower, device, {}
+
+    def __call__(self, *args):
+        leaves, structure = jax.tree.flatten(args)
+        key = (structure, tuple((np.shape(x), str(jnp.result_type(x))) for x in leaves))
+        if key not in self.made:
+            compiled = self.lower(*args).compile()
+            said = compiled.memory_analysis()
+            need = 0 if said is None else said.temp_size_in_bytes + said.output_size_in_bytes
+            if need > (room := free_memory(self.device)):
+                raise _too_large(max(np.shape(v)[0] for v in args[2].values()), need, room)
+            self.made[key] = compiled
+        return self.made[key](*args)
+
+
+def _too_large(chunk, need, room):
+    return ValueError(f"chunk: {chunk} runs need about {need / 2**30:.3g} GiB, but {room / 2**30:.3g} GiB are free; give a "
+                      "smaller chunk or fewer output times")
+
+
 @lru_cache(maxsize=32)
 def _program(places, t, dt, keep, devices):
     """The compiled-once function of (problem, f0, {name: (chunk, ...)}): the runs of a chunk over the devices."""
     runs = jax.vmap(partial(_one, places, t, dt, keep), in_axes=(None, None, 0))
-    if len(devices) == 1:
-        return jax.jit(runs)
-    # shard_map, not a sharded vmap: what a run decides for its batch stays on its device, nothing is sent
-    mesh = jax.sharding.Mesh(np.array(devices), ("runs",))
-    P = jax.sharding.PartitionSpec
-    return jax.jit(jax.shard_map(runs, mesh=mesh, in_specs=(P(), P(), P("runs")), out_specs=P("runs"), check_vma=False))
+    if len(devices) > 1:
+        # shard_map, not a sharded vmap: what a run decides for its batch stays on its device, nothing is sent
+        mesh = jax.sharding.Mesh(np.array(devices), ("runs",))
+        P = jax.sharding.PartitionSpec
+        runs = jax.shard_map(runs, mesh=mesh, in_specs=(P(), P(), P("runs")), out_specs=P("runs"), check_vma=False)
+    return _Program(jax.jit(runs), devices[0])
 
 
 def free_memory(device) -> int:
@@ -254,16 +278,19 @@ def chunk_of(problem, runs: int, outputs: int, devices, chunk=None) -> int:
     """Runs a chunk, a multiple of the number of devices: as given, or all that fit into half the free memory, in chunks of about
     equal size. Raises ValueError where the chunk given, or a single run, is too large for the memory, with the estimate."""
     many = len(devices)
-    each, room = bytes_of_run(problem, outputs), free_memory(devices[0]) * (1 if devices[0].platform == "cpu" else many)
+    cpu = devices[0].platform == "cpu"
+    each, room = bytes_of_run(problem, outputs), free_memory(devices[0]) * (1 if cpu else many)
     if chunk is None:
+        if not cpu:                                  # there a run may hold two dense inverses of its own for every line
+            sizes = [a.n for a in problem.grid.axes if not a.is_nodes and a.n <= 512]
+            each += 2 * int(np.prod(problem.grid.shape)) * max(sizes, default=0) * jnp.result_type(float).itemsize
         most = max(int(_SHARE * room // each) // many * many, many)
         chunk = -(-runs // -(-runs // most))
     elif int(chunk) != chunk or chunk < 1:
         raise ValueError(f"chunk: must be a whole number of runs, at least 1, got {chunk}")
     chunk = -(-int(chunk) // many) * many
     if chunk * each > room:
-        raise ValueError(f"chunk: {chunk} runs need about {chunk * each / 2**30:.1f} GiB, but {room / 2**30:.1f} GiB are free; "
-                         "give a smaller chunk or fewer output times")
+        raise _too_large(chunk, chunk * each, room)
     return chunk
 
 

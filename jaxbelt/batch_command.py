@@ -48,8 +48,9 @@ def batch(args) -> int:
         raise InputError(f"--patience {args.patience:g}: must be a positive number of seconds")
     me = identity(args.processes, args.process_id, args.coordinator)
     out = output_of(args.case, args.set, args.out)
-    if me.n == 1:
+    if me.n == 1 or args.resume and _complete(out):
         prepare(args.device)
+        args.quiet = args.quiet or me.k > 0
         return _batch(args, out, None)
     # all look at the folder before any of them begins to write to it
     check_output(out, args.resume, args.overwrite, first=me.k == 0)
@@ -57,6 +58,12 @@ def batch(args) -> int:
         crew.meet()
         connect(me, lambda: prepare(args.device))
         return _batch(args, out, crew)
+
+
+def _complete(out: Path) -> bool:
+    from jaxbelt import io
+
+    return out.exists() and not any(io.parts_of(out).glob("runs-*.nc"))
 
 
 def _batch(args, out: Path, crew) -> int:
@@ -71,7 +78,7 @@ def _batch(args, out: Path, crew) -> int:
     typed = f"jaxbelt batch {args.case}" + "".join(f" --set {s}" for s in args.set) + (" --resume" if args.resume else "")
     lines = [*described(case, made), *([f"processes {n}, this is {k}"] if n > 1 else [])]
     log = _Log(io.log_of(out), [typed, *lines], append=args.resume) if k == 0 else None
-    complete = args.resume and out.exists() and not any(io.parts_of(out).glob("runs-*.nc"))
+    complete = args.resume and _complete(out)
     if complete:
         log = None
     elif not args.quiet and k == 0:
@@ -81,19 +88,19 @@ def _batch(args, out: Path, crew) -> int:
         run_batch(case.problem, made.f0, made.sweep, t=case.t, dt=case.dt, out=out, chunk=made.chunk, keep=made.keep,
                   precision=case.precision, resume=args.resume, overwrite=args.overwrite, attrs=case.attrs, f_attrs=case.f_attrs,
                   drivers=case.drivers, report=report, log=log, process=(k, n), crew=crew)
-    if complete:
+    if complete and not args.quiet:
         print(f"{out} is complete; nothing to resume")
     return _closing(args, out, log, time.perf_counter() - start) if k == 0 else DONE
 
 
 def described(case, made) -> list[str]:
     """What will be done, for the terminal and the log."""
+    from jaxbelt.batch_files import bytes_of_file
     from jaxbelt.cases import _batch
     from jaxbelt.cli import _described
 
     lines = [x for x in _described(case) if not x.startswith(("output ", "note "))]
-    f = {"all": case.t.size, "content": 0}.get(made.keep, 1) * case.f0.size * (4 if case.precision == "single" else 8)
-    size = len(made.sweep) * (f + 8 * 6 * case.t.size)
+    size = bytes_of_file(case.problem, len(made.sweep), case.t.size, made.keep, case.precision)
     return [*lines, *_batch.describe(made), f"output    about {size / 2**20:.1f} MiB", *(f"note      {n}" for n in case.notes)]
 
 

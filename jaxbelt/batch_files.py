@@ -80,9 +80,11 @@ def run_batch(problem, f0, sweep: Sweep, *, t, dt, out="batch.nc", chunk: int | 
             if not crew.met:
                 crew.meet()
             chunk, devices = _plan(out, problem, len(sweep), times.size, devices, chunk, prints)
+            if not resume and crew.k == 0:
+                io.check_writable(out.parent, 2 * bytes_of_file(problem, len(sweep), times.size, keep, precision))
             advance = runner(problem, f0, sweep, times, dt, Keep(keep, Frozen(times), problem.grid), devices, chunk)
             header = _header(problem, out, times, dt, chunk, sweep, prints, precision, keep, attrs, f_attrs, drivers)
-            _work(out, crew, header, sweep, advance, chunk, report, log, stop_after)
+            _work(out, crew, header, sweep, advance, chunk, resume, report, log, stop_after)
             _finish(out, crew, len(sweep), chunk, report, log)
             crew.say("done")
     except InputError:
@@ -135,6 +137,9 @@ def _plan(out, problem, runs, outputs, devices, chunk, prints):
     file = io.parts_of(out) / _BEGUN
     file.parent.mkdir(parents=True, exist_ok=True)
     if not file.exists():
+        if any(file.parent.glob("runs-*.nc")):
+            raise InputError(f"{file} is missing; without it the runs beside it cannot be told: begin anew with --overwrite "
+                             "(overwrite=True)")
         made = {"runs": runs, "chunk": chunk_of(problem, runs, outputs, devices, chunk), "asked": chunk, "signature": prints}
         temporary = file.with_name(f"{_BEGUN}.{os.getpid()}.{time.monotonic_ns()}.tmp")
         with _write_errors(file):
@@ -161,6 +166,12 @@ def _plan(out, problem, runs, outputs, devices, chunk, prints):
     return size, devices[:use]
 
 
+def bytes_of_file(problem, runs: int, outputs: int, keep: str, precision: str) -> int:
+    """About how large the file of a batch becomes."""
+    f = {"all": outputs, "content": 0}.get(keep, 1) * int(np.prod(problem.grid.shape)) * (4 if precision == "single" else 8)
+    return runs * (f + 8 * 6 * outputs)
+
+
 def done_chunks(out) -> set[int]:
     """The numbers of the chunks that are there."""
     return {int(p.stem.partition("-")[2]) for p in io.parts_of(out).glob("runs-*.nc")}
@@ -170,10 +181,10 @@ def _part(out, c) -> Path:
     return io.parts_of(out) / f"runs-{c:06d}.nc"
 
 
-def _work(out, crew, header, sweep, advance, chunk, report, log, stop_after):
+def _work(out, crew, header, sweep, advance, chunk, resume, report, log, stop_after):
     """The chunks of this process that are missing, one after the other."""
     runs = len(sweep)
-    missing = sorted(set(range(-(-runs // chunk))) - crew.done)
+    missing = sorted(set(range(-(-runs // chunk))) - (crew.done if resume else set()))
     mine = missing[crew.k::crew.n]
     for stale in io.parts_of(out).glob("runs-*.tmp") if crew.n == 1 else ():
         stale.unlink(missing_ok=True)
@@ -223,8 +234,9 @@ def _finish(out, crew, runs, chunk, report, log):
                 break
             if crew.k > 0 and not io.parts_of(out).exists():
                 return
-            why = crew.trouble() or ("stopped" if stop.asked else "")
-            if why and len(there := done_chunks(out)) < count or why and crew.k > 0 and io.parts_of(out).exists():
+            # where all chunks are there, only process 0 is needed
+            why = "stopped" if stop.asked else crew.trouble(range(crew.n) if len(there) < count else [0])
+            if why and (len(there := done_chunks(out)) < count or crew.k > 0 and io.parts_of(out).exists()):
                 _stopped(out, why, there, chunk, runs, log)
             time.sleep(min(0.5, crew.patience / 20))
     crew.say("merging")

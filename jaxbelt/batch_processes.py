@@ -171,9 +171,11 @@ class Crew:
                                  f"started, and do all of them see the folder {self.folder}?")
             time.sleep(0.05)
 
-    def trouble(self) -> str:
-        """What is wrong with another process, as a sentence; "" where nothing is."""
+    def trouble(self, among) -> str:
+        """What is wrong with another one of these processes, as a sentence; "" where nothing is."""
         for j, state in self.states().items():
+            if j not in among:
+                continue
             if state == "lost":
                 return f"process {j} of {self.n} was lost (no sign of life for {self.patience:g} s)"
             if state in ("failed", "stopped"):
