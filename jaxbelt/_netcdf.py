@@ -5,6 +5,7 @@ What a run's file holds is `io`'s; here is how variables, axes and attributes go
 
 from __future__ import annotations
 
+import io
 import os
 import re
 from pathlib import Path
@@ -18,6 +19,7 @@ __all__ = ["FORMAT", "Opened", "attrs_of", "budget_label", "budget_name", "secon
 
 FORMAT = 1
 _LONG = 60_000     # an HDF5 attribute holds less than 64 kB
+_READ_BACK = 65_536    # bytes: what HDF5 writes in one piece and may read again is smaller, chunks of data are larger
 
 
 def seconds_units(epoch, unit="s") -> str:
@@ -43,14 +45,83 @@ def _sync(path):
         os.close(fd)
 
 
+class _Patient(io.RawIOBase):
+    """A file whose writes never fail for the HDF5 library, which does not survive it: the first failure (a full disk) is kept in
+    `failure`, and what it would have read back of what comes later is held in memory."""
+
+    def __init__(self, path):
+        self.raw, self.failure, self.held, self.at, self.end = open(path, "w+b", buffering=0), None, [], 0, 0
+
+    def write(self, data):
+        data = bytes(data)
+        if self.failure is None:
+            try:
+                self.raw.seek(self.at)
+                done = 0
+                while done < len(data):
+                    done += self.raw.write(data[done:])
+            except OSError as error:
+                self.failure = error
+        if self.failure is not None and len(data) <= _READ_BACK:
+            self.held.append((self.at, data))
+        self.at += len(data)
+        self.end = max(self.end, self.at)
+        return len(data)
+
+    def readinto(self, buffer):
+        n = min(len(buffer), max(self.end - self.at, 0))
+        self.raw.seek(self.at)
+        got = bytearray(self.raw.read(n) or b"")
+        got += bytes(n - len(got))
+        for start, data in self.held:
+            a, b = max(start, self.at), min(start + len(data), self.at + n)
+            if a < b:
+                got[a - self.at:b - self.at] = data[a - start:b - start]
+        buffer[:n] = got
+        self.at += n
+        return n
+
+    def seek(self, offset, whence=0):
+        self.at = offset + (0, self.at, self.end)[whence]
+        return self.at
+
+    def tell(self):
+        return self.at
+
+    def truncate(self, size=None):
+        self.end = self.at if size is None else size
+        try:
+            self.raw.truncate(self.end)
+        except OSError as error:
+            self.failure = self.failure or error
+        return self.end
+
+    def readable(self):
+        return True
+
+    def writable(self):
+        return True
+
+    def seekable(self):
+        return True
+
+    def close(self):
+        if not self.closed:
+            self.raw.close()
+        super().close()
+
+
 def write(path: Path, fill):
     """fill(h5netcdf file) under a temporary name, synced, then renamed to `path`."""
     import h5netcdf
 
     temporary = path.with_name(path.name + ".tmp")
     try:
-        with h5netcdf.File(temporary, "w") as file:
-            fill(file)
+        with _Patient(temporary) as target:
+            with h5netcdf.File(target, "w") as file:
+                fill(file)
+            if target.failure is not None:
+                raise target.failure
         _sync(temporary)
         os.replace(temporary, path)
         _sync(path.parent)

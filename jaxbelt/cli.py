@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 
 from jaxbelt import batch_command
+from jaxbelt._compile_cache import remember_programs
 from jaxbelt.config import InputError
 
 DONE, BAD_INPUT, DIVERGED, INTERRUPTED = 0, 2, 3, 130
@@ -80,7 +81,7 @@ def _fail(status: int, message: str) -> int:
 
 
 def prepare(device: str | None = None):
-    """float64, as many CPU devices as cores, and the platform asked for."""
+    """float64, a cache of compiled programs, as many CPU devices as cores, and the platform asked for."""
     import jax
 
     import jaxbelt
@@ -88,6 +89,7 @@ def prepare(device: str | None = None):
     jaxbelt.enable_x64()
     if device:
         jax.config.update("jax_platforms", {"cpu": "cpu", "gpu": "cuda,cpu"}[device])
+    remember_programs(jax)
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         _use_all_cores(jax)
     try:

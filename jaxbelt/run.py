@@ -20,6 +20,7 @@ import jax
 import numpy as np
 
 from jaxbelt import io
+from jaxbelt._lock import only_writer
 from jaxbelt.config import InputError
 
 __all__ = ["run", "resume", "load", "Diverged", "Interrupted", "chunk_size", "describe_cell"]
@@ -90,23 +91,24 @@ def run(problem, f0, *, t, dt: float = 60.0, out="run.nc", chunk: int | None = N
     if chunk < 1:
         raise InputError(f"chunk = {chunk}: must be at least 1")
     io.check_writable(out.parent, 2 * t.size * f0.size * width)
-    if io.parts_of(out).exists():
-        if not overwrite and any(io.parts_of(out).glob("part-*.nc")):
-            raise InputError(f"{io.parts_of(out)} holds an unfinished run: resume it, or discard it with "
-                             "--overwrite (overwrite=True)")
-        io.drop_parts(out)
-    grid_print, values_print = fingerprints(problem)
-    if not overwrite:
-        _refuse_to_replace(out, grid_print, values_print, t)
-    header = io.Header(grid=problem.grid, t=t, epoch=None if problem.epoch is None else str(problem.epoch), dtype=dtype,
-                       precision=precision, f_attrs=f_attrs or {}, drivers=drivers or {}, attrs={
-        "title": out.stem, "equation": str(problem.equation), **provenance(), "dt": float(dt), "chunk": chunk,
-        "grid_fingerprint": grid_print, "values_fingerprint": values_print}
-        | ({} if problem.time_unit in ("s", "1") else {"time_unit": problem.time_unit}) | (attrs or {}))
-    f = np.asarray(f0, dtype)
-    with _write_errors(out):
-        io.write_part(out, header, 0, t[:1], f[None], {})
-    return _loop(problem, header, out, f, {}, 0, progress, log, stop_after)
+    with only_writer(out):
+        if io.parts_of(out).exists():
+            if not overwrite and any(io.parts_of(out).glob("part-*.nc")):
+                raise InputError(f"{io.parts_of(out)} holds an unfinished run: resume it, or discard it with "
+                                 "--overwrite (overwrite=True)")
+            io.drop_parts(out)
+        grid_print, values_print = fingerprints(problem)
+        if not overwrite:
+            _refuse_to_replace(out, grid_print, values_print, t)
+        header = io.Header(grid=problem.grid, t=t, epoch=None if problem.epoch is None else str(problem.epoch), dtype=dtype,
+                           precision=precision, f_attrs=f_attrs or {}, drivers=drivers or {}, attrs={
+            "title": out.stem, "equation": str(problem.equation), **provenance(), "dt": float(dt), "chunk": chunk,
+            "grid_fingerprint": grid_print, "values_fingerprint": values_print}
+            | ({} if problem.time_unit in ("s", "1") else {"time_unit": problem.time_unit}) | (attrs or {}))
+        f = np.asarray(f0, dtype)
+        with _write_errors(out):
+            io.write_part(out, header, 0, t[:1], f[None], {})
+        return _loop(problem, header, out, f, {}, 0, progress, log, stop_after)
 
 
 def _refuse_to_replace(out: Path, grid_print, values_print, t):
@@ -133,6 +135,13 @@ def resume(path, problem=None, *, progress: bool | None = None, log=None, stop_a
     parts = io.part_files(path)
     if not parts:
         _finished(io.read_header(path), path)
+        return path
+    with only_writer(path):
+        return _go_on(path, io.part_files(path), problem, progress, log, stop_after)
+
+
+def _go_on(path: Path, parts, problem, progress, log, stop_after) -> Path:
+    if not parts:                                              # another process finished it in the meantime
         return path
     for stale in io.parts_of(path).glob("*.tmp"):
         stale.unlink()
