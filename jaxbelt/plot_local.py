@@ -214,7 +214,7 @@ def _over_l(run, values, texts, label):
     from jaxbelt.plot import _driver_panel
 
     panels = sorted(run.drivers, key=lambda n: n != "kp")
-    fig = common.figure(run, 9.0, 0.9 * len(panels) + 1.75 * len(texts) + 1.0)
+    fig = common.figure(run, 9.0, 0.9 * len(panels) + 1.75 * len(texts) + 1.2, label)
     axes = fig.subplots(len(panels) + len(texts), 1, sharex=True, squeeze=False,
                         height_ratios=[1] * len(panels) + [2.1] * len(texts))[:, 0]
     for ax, name in zip(axes, panels):
@@ -222,13 +222,12 @@ def _over_l(run, values, texts, label):
     x = common.abscissa(run, common.edges(run.t))
     for ax, shown, text in zip(axes[len(panels):], values, texts):
         mesh = ax.pcolormesh(x, run.grid["L"].faces, np.ma.masked_invalid(np.where(shown > 0, shown, np.nan)).T,
-                             norm=_decades(shown, 5.0), cmap=_grey_outside(), rasterized=True)
+                             norm=common.norm(np.nan_to_num(shown)), cmap=_grey_outside(), rasterized=True)
         ax.set_ylabel("L")
         ax.text(0.01, 0.94, text, transform=ax.transAxes, va="top", fontsize=9,
                 bbox={"fc": "w", "ec": "none", "alpha": 0.75, "pad": 1.5})
         common.bar_of(fig, mesh, ax, "")
     axes[-1].set_xlim(*common.abscissa(run, np.array([run.t[0], run.planned[-1]])))
-    fig.supylabel(label, x=1.0, ha="right", fontsize=9)
     common.time_axis(run, axes[-1])
     return fig
 

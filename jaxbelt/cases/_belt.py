@@ -272,14 +272,14 @@ def _lifetime(prm: Table, drive, energy):
     if not isinstance(prm.get("lifetime"), dict):
         return prm.quantity("lifetime", "lifetime", above=0)
     table = prm.table("lifetime", _LIFETIME)
-    model = table.choice("model", ("kp", "hiss-chorus", "hiss-kp"))
+    model = table.choice("model", ("kp", "hiss-chorus", "hiss-kp", "hiss"))
     kp = drive.series("kp", table)
     common = {"kp": kp, "log_tau_out": table.number("log_tau_out", 0.0), "width": table.number("width", 0.1, low=0.0)}
     if "plasmapause" in table or drive.by_level:
         common["lpp"] = drive.plasmapause(table.choice("plasmapause", _PLASMAPAUSES, _PLASMAPAUSES[0]), kp)
     if model == "kp":
         if "log_tau_in" in table:
-            raise table.error("log_tau_in", 'belongs to model = "hiss-chorus" or "hiss-kp"; give tau_in')
+            raise table.error("log_tau_in", 'belongs to the models with hiss; give tau_in')
         return KpLifetime(tau_in=table.quantity("tau_in", "lifetime", 10.0, above=0), **common)
     if "tau_in" in table:
         raise table.error("tau_in", 'belongs to model = "kp"; give log_tau_in, the logarithm of a factor')
@@ -287,6 +287,10 @@ def _lifetime(prm: Table, drive, energy):
         raise table.error("model", "needs parameters.mu, or energy and at_L")
     if model == "hiss-kp":                                     # outside of a plasmapause at 0 is everywhere
         common["outside"] = KpLifetime(kp=kp, lpp=0.0)
+    if model == "hiss":                                        # beyond the plasmapause no loss of this kind
+        if "log_tau_out" in table:
+            raise table.error("log_tau_out", 'belongs to the models with a loss outside: "hiss" has none there')
+        common["outside"] = math.inf
     return BeltLifetime(energy=energy, log_tau_in=table.number("log_tau_in", 0.0), **common)
 
 

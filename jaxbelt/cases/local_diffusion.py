@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxbelt.cases import Built, _belt
+from jaxbelt.cases.drift_diffusion import wall_factor
 from jaxbelt.coefficients import function
 from jaxbelt.config import Table, section, suggest
 
@@ -25,7 +26,7 @@ TABLES = {
 }
 USUAL_PICTURES = ["energy-angle", "energy-spectrum", "flux-time"]
 _CHORUS = ("amplitude", "coverage", "density", "mlt", "mlt_width", "plasmapause", "outside")
-_WALL = ("factor", "times", "label")
+_WALL = ("factor", "times", "mlt_peak", "mlt_log_amplitude", "label")
 _SPECTRA = {"exponential": ("E0",), "power-law": ("index",), "kappa": ("E0", "kappa"), "flux-table": ("flux_table",)}
 _PSD_UNIT = "(c/(MeV cm))^3"
 
@@ -233,9 +234,13 @@ def _spectrum(table: Table, model: str, case, species):
     return spectra.Kappa(**common, E0=E0, kappa=table.number("kappa", 4.0, above=0), species=species)
 
 
-def _scaled(t, *_, wall, times, log_factor):
-    """The initial f of a wall times a factor that is geometric between the times."""
-    return wall * jnp.exp(jnp.interp(t, times, log_factor))
+def _scaled(t, *at, wall, times, log_factor, amplitude, peak):
+    """The initial f of a wall times a factor in time and, where there is a phi, in MLT."""
+    return wall * wall_factor(t, *at[:1], times=times, log_factor=log_factor, amplitude=amplitude, peak=peak)
+
+
+def _scaled_alike(t, *_, wall, times, log_factor):
+    return wall * wall_factor(t, times=times, log_factor=log_factor, amplitude=jnp.zeros_like(times), peak=0.0)
 
 
 _SIDES = {"inner": ("L", "lower"), "outer": ("L", "upper"), "low_alpha": ("alpha", "lower"), "low_p": ("lnp", "lower"),
@@ -263,8 +268,13 @@ def _wall(walls: Table, key: str, initial: _Initial, grid):
         raise table.error("times", "times must increase")
     if min(factor) <= 0:
         raise table.error("factor", "must be positive numbers")
-    value = function(_scaled, jumps=tuple(times), wall=initial.wall(axis, side), times=np.asarray(times),
-                     log_factor=np.log(np.asarray(factor)))
+    made = {"wall": initial.wall(axis, side), "times": np.asarray(times), "log_factor": np.log(np.asarray(factor))}
+    if "mlt_log_amplitude" in table:
+        if "phi" not in grid.names or axis != "L":
+            raise table.error("mlt_log_amplitude", "needs a wall in L of a grid with phi; give grid.cells four numbers")
+        made |= {"amplitude": np.asarray(table.numbers("mlt_log_amplitude", size=len(times))),
+                 "peak": np.asarray(math.pi / 12 * table.number("mlt_peak", 0.0, low=0.0, high=24.0))}
+    value = function(_scaled if "peak" in made else _scaled_alike, jumps=tuple(times), **made)
     label = table.text("label", "")
     driver = {"t": np.asarray(times), "values": np.asarray(factor), "kind": "log-linear", "units": "1",
               "long_name": f"f at the {key} boundary / initial" + (f" ({label})" if label else "")}
