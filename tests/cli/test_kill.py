@@ -1,6 +1,7 @@
 """`kill -9` at five moments of the (reduced) storm case, and an interrupt: the resumed run ends with the same bits."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -82,6 +83,39 @@ def test_kill_at_five_moments(tmp_path, cache):
     assert b.complete and np.all(b.f >= 0)
     assert sorted(p.name for p in killed.iterdir() if not p.name.endswith(".tmp")) == ["storm-2013-03.log", "storm-2013-03.nc"]
     assert not list(killed.glob("*.tmp"))
+
+
+@pytest.mark.slow
+def test_a_hundred_kills_at_random_moments(tmp_path, cache):
+    """Runs killed at random moments, again and again until they are done: the same bits as the one that was not."""
+    words = ["run", "storm-2013-03", "--quiet", "--no-pictures", "--set", "grid.cells=[24,16]", "--set", "numerics.chunk=10",
+             "--set", "numerics.dt=450 s"]
+    again = ["resume", "storm-2013-03.nc", "--quiet", "--no-pictures"]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    whole.mkdir()
+    assert finish(whole, *words, cache=cache)[0] == 0
+    begun = time.perf_counter()
+    shutil.rmtree(whole)
+    whole.mkdir()
+    assert finish(whole, *words, cache=cache)[0] == 0
+    length, b = time.perf_counter() - begun, io.load(whole / "storm-2013-03.nc")
+    random, kills, ends = np.random.default_rng(0), 0, 0
+    while kills < 100:
+        shutil.rmtree(killed, ignore_errors=True)
+        killed.mkdir()
+        first = True
+        while not (killed / "storm-2013-03.nc").exists() or list(killed.glob("*.parts")):
+            process = start(killed, *(words if first else again), cache=cache)
+            try:
+                process.communicate(timeout=random.uniform(0.3, 1.0) * length)
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGKILL)
+                process.communicate()
+                kills += 1
+            first = not list((killed / "storm-2013-03.nc.parts").glob("part-*.nc")) and not (killed / "storm-2013-03.nc").exists()
+        same(io.load(killed / "storm-2013-03.nc"), b)
+        ends += 1
+    print(f"{kills} kills, {ends} runs to the end, all with the same bits")
 
 
 def test_interrupt_ends_with_130(tmp_path):
