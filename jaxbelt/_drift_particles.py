@@ -48,7 +48,7 @@ class DriftPath:
 
     @property
     def windowed(self):
-        """(total weight in every window, its standard error), (outputs + 1, windows), from the scatter of the chunks."""
+        """(total weight in every window, its standard error), (outputs + 1, windows), from the scatter of two or more chunks."""
         n = self.counts.shape[-1]
         return jnp.sum(self.counts, axis=-1), jnp.sqrt(n * 1.0) * jnp.std(self.counts, axis=-1, ddof=1)
 

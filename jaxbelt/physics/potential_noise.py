@@ -31,7 +31,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..coefficients import Series, evaluate, float_leaves, is_steady, parameters, static
+from ..coefficients import Series, evaluate, function, parameters, static
 from ..constants import EARTH, SECONDS_PER_DAY, TESLA_PER_GAUSS, Planet
 
 __all__ = ["PotentialNoise", "NoiseCoefficient", "density_of_field", "check_duration"]
@@ -143,7 +143,10 @@ class PotentialNoise:
         given = np.atleast_1d(np.asarray(self.m, dtype=float))
         if given.ndim != 1 or given.size == 0 or np.any(given != np.round(given)) or np.any(given < 0):
             raise ValueError(f"PotentialNoise m = {self.m}: needs whole azimuthal numbers of at least 0")
-        put(m=tuple(int(x) for x in given), profile=float_leaves(self.profile), correlation=float_leaves(self.correlation))
+        put(m=tuple(int(x) for x in given))
+        for name in ("profile", "correlation", "kinetic"):
+            if callable(getattr(self, name)) and jax.tree_util.all_leaves([getattr(self, name)]):
+                put(**{name: function(getattr(self, name))})             # a plain Python function is no JAX type
         _check("S", self.S, 0.0, "a spectral density [V^2/Hz] is at least 0")
         _check("tau_c", self.tau_c, 0.0, "a correlation time [s] is above 0; None is white noise", inside=True)
         for name in ("S", "power", "twist", "phase", "tau_c"):
@@ -318,8 +321,3 @@ class PotentialNoise:
         angle = self.angle(phi)
         turn = z * (jnp.cos(angle) + 1j * jnp.sin(angle))
         return jnp.sum(jnp.real(AL * turn), axis=0), jnp.sum(jnp.real(Aphi * turn), axis=0)
-
-    @property
-    def steady(self) -> bool:
-        """True where nothing in it depends on time."""
-        return is_steady(self)
