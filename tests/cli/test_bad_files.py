@@ -12,7 +12,8 @@ from jaxbelt import cases
 from jaxbelt.cli import main
 
 VALUES = ['"text"', '""', "-1", "0", "nan", "inf", "-inf", "1e400", "true", "[]", "[1]", '["a"]', "{}", "{ model = 3 }",
-          "[[1, 2]]", "2013-03-16", '"3 parsecs"', '"0 s"', '"-5 min"', "99999999999999999999", "1.5", "[1, 2, 3, 4, 5, 6]", "[nan, nan]"]
+          "[[1, 2]]", "2013-03-16", '"3 parsecs"', '"0 s"', '"-5 min"', "99999999999999999999", "1.5", "[1, 2, 3, 4, 5]",
+          "[nan, nan]"]
 # the wildest values make some files valid; these cannot be
 SHIPPED = {name: path.read_text(encoding="utf-8") for name, path in cases.shipped().items()}
 ENTRY = re.compile(r"^(\w+) *= *(.*?)( *#.*)?$", re.MULTILINE)
