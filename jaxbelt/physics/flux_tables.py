@@ -20,7 +20,7 @@ import numpy as np
 from jaxbelt.coefficients import evaluate, parameters, static
 from jaxbelt.grid import Frozen
 from jaxbelt.physics.invariants import FLUX_UNITS
-from jaxbelt.physics.ranges import check_outside, within
+from jaxbelt.physics.ranges import check_outside
 
 __all__ = ["FluxReport", "FluxTable", "flux_table", "read_flux_table"]
 
@@ -49,7 +49,7 @@ class FluxTable:
 
     log_flux (n_energy, n_L): natural logarithms, a leaf (-inf: no flux). factor: on all of it, a number, a `Series`, or a
     callable of (t, energy, L[, phi]). Axes (static): energy [MeV], L. Power laws between the nodes; beside a place without flux
-    J itself is linear in the logarithms. outside_energy, outside_L: beyond the nodes, "error" (traced values: NaN), "nearest"
+    J itself is linear in the logarithms. outside_energy, outside_L: beyond the nodes, "error" (traced: NaN), "nearest"
     (the edge value; for energies above the table an unphysically hard spectrum), or "extrapolate" (the last power law goes on).
     """
 
@@ -74,19 +74,23 @@ class FluxTable:
         """A sentence naming what of (energy [MeV], L) lies outside the table, or ""."""
         said = []
         for name, unit, given, nodes in (("E", " MeV", energy, self.energy.array), ("L", "", L, self.L.array)):
-            low, high = float(np.min(given)), float(np.max(given))
-            if low < nodes[0] * (1 - 1e-9) or high > nodes[-1] * (1 + 1e-9):
-                said.append(f"{name} = {low:g} to {high:g}{unit} (table: {nodes[0]:g} to {nodes[-1]:g})")
+            if given is not None and not np.all(_inside(np.asarray(given), nodes)):
+                said.append(f"{name} = {np.min(given):g} to {np.max(given):g}{unit} (table: {nodes[0]:g} to {nodes[-1]:g})")
         return " and ".join(said)
 
     def __call__(self, energy, L, phi=None, t=0.0):
-        energy, L = jnp.asarray(energy), jnp.asarray(L)
-        nodes = self.energy, self.L
-        ways = self.outside_energy, self.outside_L
-        asked = [within("FluxTable", name, x, axis.array[0], axis.array[-1], way, unit)
-                 for name, unit, x, axis, way in zip(("energy", "L"), ("MeV", ""), (energy, L), nodes, ways)]
-        rest = () if phi is None else (phi,)
-        return _interpolated(nodes, ways, self.log_flux, *asked) * evaluate(self.factor, t, energy, L, *rest)
+        asked, ways = (jnp.asarray(energy), jnp.asarray(L)), (self.outside_energy, self.outside_L)
+        # traced values cannot be looked at
+        said = self.covers(*(x if way == "error" and not isinstance(x, jax.core.Tracer) else None for x, way in zip(asked, ways)))
+        if said:
+            raise ValueError(f"FluxTable: {said}; give outside_energy or outside_L, 'nearest' or 'extrapolate', or another range")
+        inside = _interpolated((self.energy, self.L), ways, self.log_flux, *asked)
+        return inside * evaluate(self.factor, t, *asked, *(() if phi is None else (phi,)))
+
+
+def _inside(x, nodes):
+    slack = 1e-6 if x.dtype == np.float32 else 1e-9
+    return (x >= nodes[0] * (1 - slack)) & (x <= nodes[-1] * (1 + slack))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -99,12 +103,11 @@ def _interpolated(axes, ways, values, energy, L):
 
 def _between(x, nodes, outside):
     """(lower node, weight of the next in the logarithm, whether x may be asked for)."""
+    x = jnp.clip(x, nodes[0], nodes[-1]) if outside == "nearest" else x
     log, logs = jnp.log(x), np.log(nodes)
     i = jnp.clip(jnp.searchsorted(jnp.asarray(logs), log, side="right") - 1, 0, nodes.size - 2)
     w = (log - jnp.asarray(logs)[i]) / jnp.asarray(np.diff(logs))[i]
-    slack = 1e-6 if w.dtype == jnp.float32 else 1e-9
-    inside = (x >= nodes[0] * (1 - slack)) & (x <= nodes[-1] * (1 + slack))
-    return i, w, inside if outside == "error" else jnp.ones_like(inside)
+    return i, w, (outside != "error") | _inside(x, nodes)
 
 
 def _mix(a, b, w):

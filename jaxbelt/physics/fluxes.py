@@ -117,7 +117,7 @@ def flux_at(grid: LabelGrid, f, energy, alpha, L=None, outside="nan"):
 def psd_at(grid: LabelGrid, f, mu, K, L=None, outside="nan", planet: Planet = EARTH):
     """f [(c/(MeV cm))^3] at fixed mu [MeV/G] and K [G^1/2 R_E], which broadcast to a shape S; the rest as `flux_at`.
 
-    At the L of the cells only labels are interpolated, the same ones everywhere: no error depends on L.
+    At the L of the cells only labels are interpolated, the same ones everywhere. The derivative in K at K = 0 is given as 0.
     Raises ValueError, one line, for mu <= 0, K < 0 and as `flux_at`.
     """
     _positive("psd_at mu", mu, "a first invariant [MeV/G] is above 0")
