@@ -26,6 +26,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from jaxbelt.coefficients import Function, Series, Time, drivers, evaluate, is_constant, is_steady
 from jaxbelt.flows import LineDiffusion
@@ -278,11 +280,11 @@ class Keys:
 
 
 def prepare(problem, level, dt):
-    """{"matrix": (keys, groups, m, m), "keep": (keys + 1, groups, m, nodes/groups) or None, "fault"} for each level and step [s].
+    """{"matrix": (keys, groups, m, m), "keep": (keys, groups, m, nodes/groups) or None, "fault"} for each level and step [s].
 
     Rows and columns of a matrix: n cells; what left through the lower wall, the upper one, by loss; reservoirs (walls that have a
     value, source), constant; what each of those has brought; what all this has changed in the cells. keep: what half a step of
-    the losses that are split off leaves; the last one is 1 everywhere.
+    the losses that are split off leaves.
     """
     levels = problem.tables
 
@@ -319,10 +321,7 @@ def prepare(problem, level, dt):
         return {"matrix": matrix, "keep": keep, "fault": fault.astype(jnp.int32)}
 
     # a gradient makes the matrices of one level at a time once more: what they come from is thirty times as large
-    made = lax.map(jax.checkpoint(one, prevent_cse=False), (jnp.asarray(level, float), jnp.asarray(dt, float)))
-    if levels.split:
-        made["keep"] = jnp.concatenate([made["keep"], jnp.ones_like(made["keep"][:1])])
-    return made
+    return lax.map(jax.checkpoint(one, prevent_cse=False), (jnp.asarray(level, float), jnp.asarray(dt, float)))
 
 
 def advance(problem, f, groups, states, level, dt):
@@ -343,6 +342,7 @@ def advance(problem, f, groups, states, level, dt):
     fixed = all(w is None or _unchanging(w) for w in (inner.lower, inner.upper))
     weight = jnp.asarray(grid.axes[0].measure) if nodes else jnp.ones(1)
     matrix, keep = states["matrix"], states["keep"]
+    keep = None if keep is None else jnp.concatenate([keep, jnp.ones_like(keep[:1])])      # after the last step of a period
     size, columns = matrix.shape[-1], weight.size // s
     level, dt = jnp.asarray(level, float), jnp.asarray(dt, float)
 
@@ -425,16 +425,35 @@ def _whole(problem, f, groups, level, dt):
 
 
 class _Chunks:
-    """See `Levels.chunks`; `seconds` tells how long compiling and making the propagators took."""
+    """See `Levels.chunks`; `seconds` tells how long compiling and making the propagators took.
+
+    Where there are several devices (the command line makes one of each core), each makes its part of the propagators and
+    advances its part of the nodes.
+    """
 
     def __init__(self, problem, schedules):
         start = time.perf_counter()
-        self.keys, self.compiled = Keys(problem, schedules), {}
-        self.states = jax.block_until_ready(_prepare(problem, self.keys.level, self.keys.dt))
+        self.keys, self.compiled, self.mesh = Keys(problem, schedules), {}, None
+        level, dt, devices = self.keys.level, self.keys.dt, jax.devices()
+        if problem.grid.axes[0].is_nodes and len(devices) > 1 and problem.grid.shape[0] % len(devices) == 0:
+            self.mesh = jax.make_mesh((len(devices),), ("nodes",), axis_types=(AxisType.Auto,))
+            share = -(-level.size // len(devices)) * len(devices)
+            parts = jax.jit(jax.shard_map(prepare, mesh=self.mesh, in_specs=(P(), P("nodes"), P("nodes")), out_specs=P("nodes"),
+                                          check_vma=False))
+            states = parts(problem, *(np.append(x, np.repeat(x[-1:], share - x.size)) for x in (level, dt)))
+            own = problem.tables.groups > 1                    # matrices of its own for every node
+            where = {"matrix": P(None, "nodes") if own else P(), "keep": P(*([None] * 3), "nodes"), "fault": P()}
+            self.states = {k: None if v is None else self._put(v, where[k]) for k, v in states.items()}
+        else:
+            self.states = _prepare(problem, level, dt)
+        jax.block_until_ready(self.states)
         self.seconds = time.perf_counter() - start
 
+    def _put(self, x, part):
+        return x if self.mesh is None else jax.device_put(x, NamedSharding(self.mesh, part))
+
     def __call__(self, problem, f, schedule):
-        groups = self.keys.of(schedule)
+        groups, f = self.keys.of(schedule), self._put(f, P("nodes"))
         rest = self.states, self.keys.level, self.keys.dt
         shape = tuple(key.shape for _, key in groups)
         if shape not in self.compiled:
