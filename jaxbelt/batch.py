@@ -337,7 +337,12 @@ def runner(problem, f0, sweep: Sweep, times, dt, keep, devices, chunk: int) -> C
     def advance_chunk(first: int):
         # a chunk that is not full is filled up with copies of its last run: every chunk is the same program
         index = np.minimum(np.arange(first, first + chunk), total - 1)
-        out = jax.tree.map(np.asarray, program(problem, f0, take(sweep.values, index)))
+        try:
+            out = jax.tree.map(np.asarray, program(problem, f0, take(sweep.values, index)))
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            raise ValueError(f"chunk: {chunk} runs do not fit into the memory of the device: give a smaller chunk") from None
         return jax.tree.map(lambda x: x[:min(chunk, total - first)], out)
 
     return advance_chunk

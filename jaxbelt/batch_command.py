@@ -40,6 +40,7 @@ def output_of(case: str, overrides, folder) -> Path:
 def batch(args) -> int:
     """The command; returns the exit status."""
     from jaxbelt import io
+    from jaxbelt._lock import only_writer
     from jaxbelt.batch_files import check_output
     from jaxbelt.batch_processes import Crew, connect, identity
     from jaxbelt.cli import prepare
@@ -52,12 +53,14 @@ def batch(args) -> int:
         prepare(args.device)
         args.quiet = args.quiet or me.k > 0
         return _batch(args, out, None)
-    # all look at the folder before any of them begins to write to it
-    check_output(out, args.resume, args.overwrite, first=me.k == 0)
-    with Crew(io.parts_of(out), me.k, me.n, args.patience) as crew:
-        crew.meet()
-        connect(me, lambda: prepare(args.device))
-        return _batch(args, out, crew)
+    io.check_writable(out.parent)
+    with only_writer(out) if me.k == 0 else contextlib.nullcontext():
+        # all look at the folder before any of them begins to write to it
+        check_output(out, args.resume, args.overwrite, first=me.k == 0)
+        with Crew(io.parts_of(out), me.k, me.n, args.patience) as crew:
+            crew.meet()
+            connect(me, lambda: prepare(args.device))
+            return _batch(args, out, crew)
 
 
 def _complete(out: Path) -> bool:

@@ -21,6 +21,7 @@ import jax
 import numpy as np
 
 from jaxbelt import io
+from jaxbelt._lock import only_writer
 from jaxbelt._netcdf import budget_label, budget_name, time_attrs, variable, write, write_static
 from jaxbelt.batch import KEEP, Keep, Sweep, chunk_of, runner, take
 from jaxbelt.batch_merge import load_batch, merge, signature_of
@@ -69,24 +70,24 @@ def run_batch(problem, f0, sweep: Sweep, *, t, dt, out="batch.nc", chunk: int | 
         if precision not in ("single", "double"):
             raise ValueError(f'precision: {precision!r} must be "single" or "double"')
         prints = signature(problem, f0, sweep, times, dt, keep, precision)
-        if crew is None:
-            finished = check_output(out, resume, overwrite, prints, first=k == 0)
-        else:
-            finished = _is_finished(out, resume, overwrite, prints)
-        if finished:
-            return out
-        devices = tuple(jax.local_devices() if devices is None else devices)
-        with Crew(io.parts_of(out), k, n, patience) if crew is None else contextlib.nullcontext(crew) as crew:
-            if not crew.met:
-                crew.meet()
-            chunk, devices = _plan(out, problem, len(sweep), times.size, devices, chunk, prints)
-            if not resume and crew.k == 0:
-                io.check_writable(out.parent, 2 * bytes_of_file(problem, len(sweep), times.size, keep, precision))
-            advance = runner(problem, f0, sweep, times, dt, Keep(keep, Frozen(times), problem.grid), devices, chunk)
-            header = _header(problem, out, times, dt, chunk, sweep, prints, precision, keep, attrs, f_attrs, drivers)
-            _work(out, crew, header, sweep, advance, chunk, resume, report, log, stop_after)
-            _finish(out, crew, len(sweep), chunk, report, log)
-            crew.say("done")
+        io.check_writable(out.parent)
+        with only_writer(out) if k == 0 and crew is None else contextlib.nullcontext():
+            if crew is None:                         # else looked at before the processes met
+                check_output(out, resume, overwrite, first=k == 0)
+            if _is_finished(out, resume, overwrite, prints):
+                return out
+            devices = tuple(jax.local_devices() if devices is None else devices)
+            with Crew(io.parts_of(out), k, n, patience) if crew is None else contextlib.nullcontext(crew) as crew:
+                if not crew.met:
+                    crew.meet()
+                chunk, devices = _plan(out, problem, len(sweep), times.size, devices, chunk, prints)
+                if not resume and crew.k == 0:
+                    io.check_writable(out.parent, 2 * bytes_of_file(problem, len(sweep), times.size, keep, precision))
+                advance = runner(problem, f0, sweep, times, dt, Keep(keep, Frozen(times), problem.grid), devices, chunk)
+                header = _header(problem, out, times, dt, chunk, sweep, prints, precision, keep, attrs, f_attrs, drivers)
+                _work(out, crew, header, sweep, advance, chunk, resume, report, log, stop_after)
+                _finish(out, crew, len(sweep), chunk, report, log)
+                crew.say("done")
     except InputError:
         raise
     except ValueError as error:
@@ -94,15 +95,14 @@ def run_batch(problem, f0, sweep: Sweep, *, t, dt, out="batch.nc", chunk: int | 
     return out
 
 
-def check_output(out, resume=False, overwrite=False, prints=None, first=True) -> bool:
-    """Before anything is computed: True where `out` is this very batch, finished, and `resume` is asked for.
+def check_output(out, resume=False, overwrite=False, *, first=True):
+    """Before anything is computed: the folder of the parts is as it should be, and cleared for a fresh start.
 
-    Raises InputError where something else would be replaced. prints: the signature, where it is known. first: this is the
-    process that clears the folder for overwrite.
+    first: this is the process that clears it. Raises InputError where an unfinished batch would be lost, or there is none to go
+    on with.
     """
     out = Path(out)
     folder = io.parts_of(out)
-    io.check_writable(out.parent)
     begun = any(folder.glob("runs-*.nc"))
     if begun and not resume and not overwrite:
         raise InputError(f"{folder} holds an unfinished batch: go on with --resume (resume=True), or discard it with --overwrite "
@@ -112,10 +112,10 @@ def check_output(out, resume=False, overwrite=False, prints=None, first=True) ->
             file.unlink(missing_ok=True)
     if resume and not begun and not out.exists() and not (folder / _BEGUN).exists():
         raise InputError(f"{out}: there is nothing to resume; leave --resume (resume=True) out")
-    return prints is not None and _is_finished(out, resume, overwrite, prints)
 
 
 def _is_finished(out, resume, overwrite, prints) -> bool:
+    """`out` is this very batch, and `resume` is asked for. Raises InputError where another one would be replaced."""
     if not out.is_file() or overwrite or any(io.parts_of(out).glob("runs-*.nc")):
         return False
     try:

@@ -20,6 +20,7 @@ from compiling import FLAGS
 
 import jaxbelt as jb
 from jaxbelt import batch_processes, cases, cli, io
+from jaxbelt._lock import only_writer
 from jaxbelt.batch_command import progress
 from jaxbelt.cases import _batch
 from jaxbelt.config import InputError
@@ -149,6 +150,9 @@ def test_stopped_and_resumed_ends_with_the_same_bits(finished, tmp_path, capsys,
     assert status == 2 and "dt was 21600, now 10800; outer was 1, now 2; batch lifetime has other values" in err
     status, _, err = call(capsys, file, tmp_path, "--resume", "--set", "batch.chunk=4")
     assert status == 2 and "chunk was 8, now 4" in err
+    with only_writer(tmp_path / "small-batch.nc"):
+        status, _, err = call(capsys, file, tmp_path, "--resume")
+    assert status == 2 and "is being written by another run" in err
     status, _, err = call(capsys, file, tmp_path, "--resume", "--set", "grid.L=[3.0,6.5]")
     assert status == 2 and "another grid" in err
     assert call(capsys, file, tmp_path, "--resume") == (0, "", "")
