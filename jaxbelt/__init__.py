@@ -34,7 +34,7 @@ _MODULES = {
     "drift_diffusion": "equations.drift_diffusion", "local_diffusion": "equations.local_diffusion",
     "velocity": "equations.velocity",
     "foliated": "equations.foliated", "kinetic": "equations.kinetic", "two_field": "equations.two_field",
-    "constants": "constants", "distributions": "distributions", "flows": "flows", "linear": "linear",
+    "constants": "constants", "distributions": "distributions", "flows": "flows", "levels": "levels", "linear": "linear",
     "montecarlo": "montecarlo", "nodes": "nodes",
     "plot": "plot",
     "chorus": "physics.chorus", "chorus_tensor": "physics.chorus_tensor", "contours": "physics.contours",
