@@ -77,6 +77,11 @@ def _energy_axis(axis):
     axis.set_minor_formatter(NullFormatter())
 
 
+def _limits(low, top):
+    """Of a logarithmic axis: what is there, at most eight decades."""
+    return (max(0.3 * low, 1e-8 * top), 3.0 * top) if top > 0 else None
+
+
 def _decades(values, decades=_DECADES):
     """A logarithmic scale down from the largest value."""
     from matplotlib.colors import LogNorm
@@ -141,20 +146,20 @@ def energy_spectrum(run, n: int = 6):
     grid, f = _without_phi(run, picked)
     fig = common.figure(run, 3.3 * len(shells) + 2.8, 4.6)
     axes = fig.subplots(1, len(shells), sharey=True, squeeze=False)[0]
-    top = 0.0
+    top, low = 0.0, np.inf
     for ax, (j, L) in zip(axes, shells):
         _, corners = _corners(grid, L)
         energy = np.geomspace(corners[-1, 0], corners[-1, -1], 200)
         flux = np.asarray(fluxes.flux_at(grid, f, energy, 0.5 * np.pi, None if j is None else np.asarray([L])))
         flux = flux if j is None else flux[:, 0]
-        top = max(top, np.nanmax(flux))
+        top, low = max(top, np.nanmax(flux)), min(low, np.nanmin(flux))
         for values, i, color in zip(flux, picked, common.colors(len(picked))):
             ax.loglog(energy, np.ma.masked_less_equal(values, 0), color=color, lw=1.6, label=common.moment(run, run.t[i]))
         ax.set(xlabel="energy [MeV]", xlim=energy[[0, -1]])
         ax.set_title(f"L = {L:.2f}", fontsize=10)
         _energy_axis(ax.xaxis)
         ax.grid(alpha=0.25, which="both", lw=0.4)
-    axes[0].set(ylabel=_FLUX.replace(" [", _mean(run) + " ["), ylim=(1e-8 * top, 3.0 * top) if top > 0 else None)
+    axes[0].set(ylabel=_FLUX.replace(" [", _mean(run) + " ["), ylim=_limits(low, top))
     handles, labels = axes[0].get_legend_handles_labels()
     fig.legend(handles, labels, loc="outside right upper", fontsize=8, frameon=False)
     return fig
@@ -181,8 +186,8 @@ def flux_time(run):
         ax.semilogy(x, np.ma.masked_less_equal(low[:, k], 0), color=color, lw=1.0, ls="--")
     ax.plot([], [], color="0.3", lw=1.7, label="90 deg")
     ax.plot([], [], color="0.3", lw=1.0, ls="--", label="45 deg")
-    top = np.nanmax(flux)
-    ax.set(ylabel="j [1/(cm$^2$ s sr MeV)]", xlim=common.abscissa(run, run.t[[0, -1]]), ylim=(1e-8 * top, 3 * top))
+    ax.set(ylabel="j [1/(cm$^2$ s sr MeV)]", xlim=common.abscissa(run, run.t[[0, -1]]),
+           ylim=_limits(min(np.nanmin(flux), np.nanmin(low)), np.nanmax(flux)))
     ax.grid(alpha=0.25, which="both", lw=0.4)
     ax.legend(fontsize=8, framealpha=0.9)
     common.time_axis(run, ax)

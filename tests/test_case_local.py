@@ -1,0 +1,184 @@
+"""Case files of local diffusion: the shipped ones in two, three and four dimensions, tables of waves and of fluxes, mistakes."""
+
+import numpy as np
+import pytest
+
+import jaxbelt as jb
+from jaxbelt.cases import build, load_case
+from jaxbelt.coefficients import Time, evaluate
+from jaxbelt.config import InputError
+from jaxbelt.physics import fluxes
+
+pytestmark = pytest.mark.plain
+BASE = """
+[case]
+equation = "local_diffusion"
+duration = "2 h"
+[grid]
+{grid}
+[parameters]
+{parameters}
+[initial]
+{initial}
+[boundary]
+{boundary}
+[numerics]
+dt = "1 h"
+[output]
+every = "2 h"
+{output}
+"""
+ONE = 'L_ref = 4.5\nenergy = ["0.1 MeV", "2 MeV"]\ncells = [6, 5]'
+THREE = 'L = [4.0, 6.0]\nenergy = ["0.1 MeV", "2 MeV"]\ncells = [4, 6, 5]'
+WAVES = 'loss_cone = "100 km"\nchorus = { amplitude = "50 pT", coverage = 0.25 }'
+START = 'model = "exponential"\nflux = 1e6\nat = "0.1 MeV"\nE0 = "0.2 MeV"'
+
+
+def made(grid=ONE, parameters=WAVES, initial=START, boundary="", output="", **kw):
+    return build(BASE.format(grid=grid, parameters=parameters, initial=initial, boundary=boundary, output=output), **kw)
+
+
+def solved(case):
+    return jb.solve(case.problem, case.f0, t=case.t, dt=case.dt)
+
+
+def test_a_day_of_chorus_makes_mev_electrons():
+    case = load_case("chorus-acceleration", ["grid.cells=[16, 16]", 'numerics.dt="2 h"', 'output.every="12 h"'])
+    sol = solved(case)
+    grid = case.problem.grid
+    flux = np.asarray(fluxes.flux_at(grid, sol.f, [0.5, 1.0, 2.0], np.pi / 2))
+    growth = flux[-1] / flux[0]
+    assert growth[0] > 2 and growth[1] > 5 and growth[2] > 50 and float(sol.f.min()) >= 0
+    moved = sum(np.asarray(v) for v in sol.budget.values())
+    np.testing.assert_allclose(grid.content(sol.f) - grid.content(sol.f[0]), moved, atol=1e-12 * float(grid.content(sol.f[0])))
+    assert sol.budget["lnp.lower"][-1] > 0 > sol.budget["loss"][-1]
+
+
+@pytest.mark.parametrize("name, cells", [("belt-3d", "[6, 6, 5]"), ("belt-4d", "[6, 8, 5, 5]")])
+def test_the_belts_run_are_kept_and_drawn(name, cells, tmp_path):
+    from jaxbelt import io, plot
+    from jaxbelt.physics.label_grid import LabelGrid
+
+    case = load_case(name, [f"grid.cells={cells}", 'case.duration="2 h"', 'output.every="1 h"', 'output.times=["0 h", "2 h"]',
+                            'numerics.dt="1 h"'])
+    path = tmp_path / "b.nc"
+    jb.run(case.problem, case.f0, t=case.t, dt=case.dt, out=path, attrs=case.attrs, f_attrs=case.f_attrs, drivers=case.drivers,
+           progress=False)
+    run = io.load(path)
+    assert isinstance(run.grid, LabelGrid) and run.grid == case.problem.grid and np.all(run.f >= 0)
+    start = run.content[0]
+    assert abs(run.content[-1] - start - sum(v[-1] for v in run.budget.values())) < 1e-12 * start
+    data = run.to_xarray()
+    np.testing.assert_allclose(data.energy, np.asarray(case.problem.grid.energy()).reshape(data.energy.shape))
+    np.testing.assert_allclose(data.alpha_eq.values[-1], np.degrees(np.asarray(run.grid.alpha()).reshape(6, -1)[-1]))
+    assert data.mu.dims == ("alpha", "lnp") and data.K.dims == ("alpha",)
+    if name == "belt-4d":
+        assert len(plot.save(run, folder=tmp_path, dpi=40)) == 3
+
+
+def test_walls():
+    """Held at the initial f, scaled in time; fed at midnight and as much in the mean."""
+    kp = 'kp = 3.0\ndll = { model = "brautigam-albert" }\n' + WAVES
+    wall = 'low_p = "initial"\ninner = 0.0\nouter = { times = ["0 h", "2 h"], factor = [1.0, 4.0] }'
+    case = made(THREE, kp, START + "\nat_L = 5.0\nwidth_in = 0.5\nwidth_out = 1.0", wall)
+    problem = case.problem
+    want = np.asarray(fluxes.wall(problem.grid, "L", "upper", _flux()))[0] * np.exp(-0.5)
+    np.testing.assert_allclose(evaluate(problem.boundary["outer"], Time.at(3600.0)), 2.0 * want, rtol=1e-9)
+    assert problem.boundary["low_p"].shape == (4, 6) and problem.plan.inner == "value" and problem.plan.low_alpha == "no flux"
+    four = made(THREE.replace("[4, 6, 5]", "[4, 8, 3, 3]"), kp, boundary='outer = { times = ["0 h", "2 h"], factor = [1.0, 1.0], '
+                "mlt_peak = 6.0, mlt_log_amplitude = [1.0, 1.0] }", dry=True).problem
+    assert four.parameters.kinetic is not None
+    value = np.asarray(evaluate(four.boundary["outer"], Time.at(0.0), np.linspace(0, 2 * np.pi, 9)[:-1, None, None]))
+    flat = np.asarray(fluxes.wall(four.grid, "L", "upper", _flux()))[0]
+    assert np.argmax(value[:, 0, 0]) == 2
+    np.testing.assert_allclose(value.mean(axis=0), np.broadcast_to(flat, (8, 3, 3)).mean(axis=0), rtol=1e-6)
+
+
+def _flux():
+    from jaxbelt.physics import spectra
+
+    return spectra.DirectionalFlux(spectrum=spectra.Exponential(flux=1e6, E0=0.2, at=0.1))
+
+
+def padie(folder, energies=(100, 1000, 3000), off=0.0):
+    """Files of tables as PADIE writes them, the tensor everywhere the same."""
+    cross = {50: 1e-4 * (1.0 + off) ** 0.5} if off else {}
+    rows = "".join(f"{a:9.3f} 1e-4 0 0 {cross.get(a, 5e-5):.9e} 1e-4 15.0\n" for a in range(3, 88))
+    text = f" Wave magnetic field 100.00 (pT)\n Pitch-Angle Daa/p^2\n 0.0 0 0 0 0 0 0\n{rows}\n"
+    for L in (4, 5):
+        for keV in energies:
+            (folder / f"fb_l{L}_d2.5_e{keV}.out").write_text(text)
+    return folder
+
+
+def test_wave_tables_replace_the_closed_form(tmp_path):
+    (tmp_path / "waves").mkdir()
+    padie(tmp_path / "waves")
+    case = made(parameters=WAVES + '\nwave_tables = "waves"', folder=tmp_path)
+    wave = case.problem.parameters.local
+    got = np.asarray(wave(0.0, np.radians(45.0), 0.5, 4.5))
+    np.testing.assert_allclose(got, 0.25 * 0.5**2 * 86400e-4 * np.array([1.0, 0.5, 1.0]), rtol=1e-6)
+    assert any("wave tables: " in note for note in case.notes) and case.tables > 0
+
+
+def test_a_state_of_a_flux_table(tmp_path):
+    (tmp_path / "ae8.txt").write_text("flux (cm^2 s MeV)^-1\n2 2\n3.0 7.0\n0.1 1.0\n1e7 1e7\n1e5 1e5\n")
+    case = made(initial='model = "flux-table"\nflux_table = "ae8.txt"\nsine_power = 2.0', folder=tmp_path)
+    got = np.asarray(fluxes.omnidirectional(case.problem.grid, case.f0, 0.3, outside="nearest"))
+    assert got == pytest.approx(1e5 * 0.3**-2, rel=0.05)
+
+
+def test_hiss_only_inside_of_the_plasmapause():
+    case = made(THREE, 'kp = 2.0\nlifetime = { model = "hiss", width = 0.0 }\ndll = "0.1 1/d"')
+    rate = np.asarray(case.problem.parameters.lifetime.rate(Time.at(0.0), case.problem.grid.centers("L")))
+    inside = case.problem.grid["L"].centers < 5.6 - 0.46 * 2.0
+    assert np.all(rate[inside] > 0) and np.all(rate[~inside] == 0) and rate.shape == (4, 6, 5)
+
+
+@pytest.mark.parametrize("kw, words", [
+    ({"grid": ONE.replace("0.1 MeV", "0 MeV")}, "grid.energy = .*needs 0 < lowest < highest"),
+    ({"grid": ONE.replace('["0.1 MeV", "2 MeV"]', "[0.1, 2.0]")}, "grid.energy = .*needs a number with its unit"),
+    ({"grid": ONE + "\nalpha = [5.0, 95.0]"}, r"grid.alpha = .*needs 0 < lowest < highest <= 90"),
+    ({"grid": ONE + "\nangle = [5.0, 90.0]"}, "grid.angle = .*unknown key"),
+    ({"grid": ONE.replace("[6, 5]", "[4, 6, 5]")}, "L: needs .inner, outer. walls"),
+    ({"grid": ONE.replace("L_ref = 4.5", "L = [3.0, 5.0]")}, "L_ref: two axes"),
+    ({"parameters": WAVES.replace("amplitude", "amplitud")}, 'chorus.amplitud = .*did you mean "amplitude"'),
+    ({"parameters": WAVES.replace("chorus", "chorous")}, r'parameters.chorous\]: unknown table \(did you mean "chorus"'),
+    ({"parameters": WAVES.replace('"50 pT"', '"kp"')}, "chorus.amplitude = .kp.: needs parameters.kp"),
+    ({"parameters": WAVES.replace("0.25", "1.5")}, "chorus.coverage = 1.5: must be at most 1"),
+    ({"parameters": WAVES.replace("0.25", '0.25, outside = "edge"')}, "chorus.outside = .*belongs to parameters.wave_tables"),
+    ({"parameters": WAVES + '\nwave_tables = "none"'}, "wave_tables = .none.: there is no file or folder"),
+    ({"parameters": 'wave_tables = "none"'}, "wave_tables = .*needs the table parameters.chorus"),
+    ({"parameters": WAVES + '\ndll = "1 1/d"'}, "parameters.dll = .*needs an axis L"),
+    ({"grid": THREE, "parameters": WAVES + '\ndrift = "gradient-curvature"'}, "parameters.drift = .*needs an axis phi"),
+    ({"boundary": "outer = 0.0"}, "boundary.outer = 0.0: is a wall in L"),
+    ({"boundary": 'low_p = "open"'}, "boundary.low_p = .open.: is not one of the choices"),
+    ({"boundary": "low_p = -1.0"}, "boundary.low_p = -1.0: must be at least 0"),
+    ({"grid": THREE, "boundary": 'outer = { times = ["0 h"], factor = [1.0], mlt_log_amplitude = [1.0] }'},
+     "needs a wall in L of"),
+    ({"initial": START.replace("E0", "kappa = 3.0\nE0")}, "initial.kappa = 3.0: does not belong to exponential"),
+    ({"initial": START.replace("1e6", "-1.0")}, "initial.flux = -1.0: must be at least 0"),
+    ({"initial": START + "\nsine_power = -2.0"}, "initial.sine_power = -2.0: must be at least -1"),
+    ({"initial": START + "\nat_L = 4.0\nwidth_in = 1.0\nwidth_out = 1.0"}, "initial.at_L = 4.0: needs an axis L"),
+    ({"output": 'energies = ["0 MeV"]'}, "output.energies = .*must be positive"),
+])
+def test_mistakes_are_named(kw, words, tmp_path):
+    with pytest.raises(InputError, match=words) as caught:
+        made(**kw, folder=tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind, words", [
+    ("gap", "1 of 6 tables are missing, the first L = 4, f_pe/f_ce = 2.5, E = 100 keV"),
+    ("off", "row 48 is not positive semi-definite: D_ap.2 is 1.05 times D_aa D_pp"),
+    ("energy", "wave_tables = .*the grid goes outside: E = .* take another grid, or chorus.outside"),
+    ("L", "wave_tables = .*the grid goes outside: L = 4.05"),
+])
+def test_tables_that_cannot_be_used(kind, words, tmp_path):
+    folder = padie(tmp_path, energies=(100, 1000) if kind == "energy" else (100, 1000, 3000), off=0.05 if kind == "off" else 0.0)
+    if kind == "gap":
+        (folder / "fb_l4_d2.5_e100.out").unlink()
+    grid = THREE.replace("[4.0, 6.0]", "[4.0, 5.2]") if kind == "L" else ONE
+    with pytest.raises(InputError, match=words) as caught:
+        made(grid, WAVES + '\nwave_tables = "."', folder=folder)
+    assert "\n" not in str(caught.value)
