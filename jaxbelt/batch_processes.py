@@ -10,13 +10,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import threading
 import time
 from pathlib import Path
 
 from jaxbelt.config import InputError
 
-__all__ = ["Crew", "connect", "identity"]
+__all__ = ["Crew", "connect", "gpus", "identity"]
 
 PATIENCE = 120.0       # seconds; a shared file system may show a file a minute late
 
@@ -55,13 +56,31 @@ def identity(processes: int | None = None, process_id: int | None = None, coordi
     return Identity()
 
 
+def gpus(env=None) -> list[int] | None:
+    """Which of the GPUs that it sees a process of a Slurm step takes: all where each has its own, else its share of the node's.
+
+    None where nothing is known. JAX by itself takes the one with the number of the process on its node, which is not there where
+    Slurm gives every process its own.
+    """
+    env = os.environ if env is None else env
+    seen = len([v for v in env.get("CUDA_VISIBLE_DEVICES", "").split(",") if v.strip()])
+    beside = re.match(r"\d+", env.get("SLURM_STEP_TASKS_PER_NODE", ""))
+    if not seen or not beside:
+        return None
+    share = seen // int(beside[0])
+    if not share or "SLURM_GPUS_PER_TASK" in env:
+        return list(range(seen))
+    first = int(env.get("SLURM_LOCALID", 0)) * share
+    return list(range(first, first + share))
+
+
 def connect(me: Identity, devices, timeout: int = 300):
     """`jax.distributed.initialize` as process `me`, then devices() (called while all are connected), then out of it again."""
     import jax
 
     if me.n == 1:
         return devices()
-    given = {} if me.how == "cluster" else {"coordinator_address": me.coordinator, "num_processes": me.n, "process_id": me.k}
+    given = {"local_device_ids": gpus()} if me.how == "cluster" else {"coordinator_address": me.coordinator, "num_processes": me.n, "process_id": me.k}
     jax.config.update("jax_enable_preemption_service", False)        # SIGTERM is ours: it finishes the chunk at hand
     try:
         jax.distributed.initialize(**given, initialization_timeout=timeout)

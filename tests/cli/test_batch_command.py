@@ -293,6 +293,17 @@ def test_who_a_process_is():
             batch_processes.identity(*given, env={})
 
 
+@pytest.mark.parametrize("env, taken", [
+    ({}, None),
+    ({"CUDA_VISIBLE_DEVICES": "0,1,2,3"}, [2]),                                                # all see all
+    ({"CUDA_VISIBLE_DEVICES": "0,1,2,3,4,5,6,7"}, [4, 5]),
+    ({"CUDA_VISIBLE_DEVICES": "5"}, [0]),                                                      # bound to its own
+    ({"CUDA_VISIBLE_DEVICES": "0,1,2,3", "SLURM_GPUS_PER_TASK": "4"}, [0, 1, 2, 3]),
+])
+def test_gpus_of_a_process_in_slurm(env, taken):
+    assert batch_processes.gpus({"SLURM_STEP_TASKS_PER_NODE": "4(x2)", "SLURM_LOCALID": "2"} | env) == taken
+
+
 def test_lines_of_progress_say_what_is_left():
     now, said = [0.0], text_io.StringIO()
     with progress(True, "b", said, lambda: now[0]) as report:
