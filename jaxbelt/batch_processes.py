@@ -80,7 +80,8 @@ def connect(me: Identity, devices, timeout: int = 300):
 
     if me.n == 1:
         return devices()
-    given = {"local_device_ids": gpus()} if me.how == "cluster" else {"coordinator_address": me.coordinator, "num_processes": me.n, "process_id": me.k}
+    given = {"local_device_ids": gpus()} if me.how == "cluster" else \
+        {"coordinator_address": me.coordinator, "num_processes": me.n, "process_id": me.k}
     jax.config.update("jax_enable_preemption_service", False)        # SIGTERM is ours: it finishes the chunk at hand
     try:
         jax.distributed.initialize(**given, initialization_timeout=timeout)
