@@ -256,6 +256,8 @@ def advance(problem: Problem, f, schedule: Schedule):
 
     Pure and jit-able; the gradient recomputes one interval at a time (`jax.checkpoint`), so its memory follows the outputs.
     """
+    if hasattr(problem.tables, "advance"):                     # by levels; the schedule has to be concrete
+        return problem.tables.advance(problem, f, schedule)
     f = _real(f)
     first = problem.replace(dt_max=schedule.groups[0].dt_max)
     budget = _budget_of(first, f, schedule.groups[0])
