@@ -95,8 +95,10 @@ def memory(pairs, out):
     both = mc.drift_identity(L0, PHI0, jax.random.key(300), noise=long, dt=10.0, steps=96, skip=48, pairs=pairs, chunks=20)
     h = 1e-3
     exact = L0**2 * (closed(long, L0 + h, 0)[0] / (L0 + h) ** 2 - closed(long, L0 - h, 0)[0] / (L0 - h) ** 2) / (2 * h)
-    print(" Eq. 24 at tau_c = 60 s")
-    for label, k, value in (("d<L>/dt [R_E/d]", 0, exact), ("its divergence", 2, exact), ("left, <Ldot>", 4, 0.0)):
+    turning = float(long.mean_drift(0.0, L0, PHI0)[1] - long.rate(0.0, L0)) * 86400.0
+    print(" Eq. 24 at tau_c = 60 s (what is left in phi: the mean drift of the noise itself)")
+    for label, k, value in (("d<L>/dt [R_E/d]", 0, exact), ("its divergence", 2, exact), ("left, <Ldot>", 4, 0.0),
+                            ("left, <phidot> - Omega", 5, turning)):
         row(label, float(both[k]), float(both[k + 6]), value)
     draw_memory(taus, rows, white, flat, omega, out / "memory.png")
 
