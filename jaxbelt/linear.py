@@ -15,6 +15,7 @@ Arrays: the line runs along axis 0, all other axes are lines; factors may have l
 from __future__ import annotations
 
 import dataclasses
+import math
 from functools import partial
 from typing import Any
 
@@ -25,7 +26,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.custom_batching import custom_vmap
 from jax.custom_derivatives import SymbolicZero
 
-__all__ = ["Line", "Factors", "factor", "solve", "apply", "default_backend"]
+__all__ = ["Line", "Factors", "factor", "solve", "apply", "default_backend", "BACKENDS"]
 
 
 @jax.tree_util.register_dataclass
@@ -59,7 +60,7 @@ class Spread:
 class Factors:
     """Sweep coefficients of a factored line system (see `_sweeps`), or its dense inverse where that is the back end.
 
-    spread: what derivatives in the rates are taken of, or None where that is `line` itself.
+    spread: what derivatives in the rates are taken of, or None where that is `line` itself. kernel: swept by `linear_pallas`.
     """
 
     line: Line
@@ -71,15 +72,41 @@ class Factors:
     back_last: Any
     inverse: Any
     spread: Any = None
+    kernel: bool = dataclasses.field(default=False, metadata={"static": True})
 
 
-def default_backend(n: int) -> str:
-    """"sweep" on the CPU; "dense" (a batched matrix product, no sequential loop) for lines up to 512 cells elsewhere."""
-    return "dense" if jax.default_backend() != "cpu" and n <= 512 else "sweep"
+BACKENDS = ("auto", "sweep", "dense", "pallas")
+_DENSE_CELLS = 512                  # longer lines: n numbers a cell are more than two sweeps' latency is worth
+_DENSE_BYTES = 2**30                # of inverses, where every line has its own
+
+
+def default_backend(platform: str, n: int, lines: int = 1, shared: bool = True, itemsize: int = 8) -> str:
+    """What `factor` takes for `lines` lines of n cells on a platform ("cpu", "gpu"), that share one line's factors or do not.
+
+    "sweep"     two loops over the rows: any CPU. By `jaxbelt bench lines` it is the fastest there for all of n = 50, 200, 500
+                and 1 to 16384 lines, shared or not.
+    "dense"     the inverse as a (batched) matrix product: elsewhere, where a loop of 2 n dependent operations costs its launches
+                however few the lines; up to 512 cells, and where lines have factors of their own as long as the inverses take no
+                more than 1 GiB.
+    "pallas"    one kernel (see `linear_pallas`): never by itself, since it has been measured nowhere yet. Ask for it by name.
+    """
+    if platform == "cpu":
+        return "sweep"
+    small = n <= _DENSE_CELLS and (shared or itemsize * n * n * lines <= _DENSE_BYTES)
+    return "dense" if small else "sweep"
+
+
+def _chosen(backend: str, scale) -> str:
+    if backend not in BACKENDS:
+        raise ValueError(f"backend: {backend!r} is unknown; use {', '.join(map(repr, BACKENDS))}")
+    if backend != "auto":
+        return backend
+    n, own = scale.shape[0], math.prod(scale.shape[1:])
+    return default_backend(jax.default_backend(), n, own, own == 1, scale.dtype.itemsize)
 
 
 def factor(line: Line, c, backend: str = "auto", lines=None) -> Factors:
-    """Factor V + c A. backend: "sweep", "dense" or "auto" (by platform).
+    """Factor V + c A. backend: "sweep", "dense", "pallas" or "auto" (see `default_backend`).
 
     lines: the shape of the lines that will be solved. Then a gradient in rates that lines share grows line by line, and the sum
     over lines is taken once at the end and not in every solve, where it costs as much as the solve.
@@ -88,14 +115,15 @@ def factor(line: Line, c, backend: str = "auto", lines=None) -> Factors:
     forward, forward_last, scale, back, back_last = _eliminate(*stopped)
     n = line.volume.shape[0]
     inverse = None
-    if (default_backend(n) if backend == "auto" else backend) == "dense":
+    backend = _chosen(backend, scale)
+    if backend == "dense":
         shape = jnp.broadcast_shapes(scale.shape[1:], back.shape[1:])
         eye = jnp.eye(n, dtype=scale.dtype).reshape((n,) + (1,) * len(shape) + (n,))
         eye = jnp.broadcast_to(eye, (n,) + shape + (n,))
         expand = [None if a is None else a[..., None] for a in (forward, forward_last, scale, back, back_last)]
         inverse = _sweeps(*expand, eye)
     spread = None if lines is None else _spread(line, lines)
-    return Factors(line, c, forward, forward_last, scale, back, back_last, inverse, spread)
+    return Factors(line, c, forward, forward_last, scale, back, back_last, inverse, spread, kernel=backend == "pallas")
 
 
 def _spread(line, lines):
@@ -230,6 +258,14 @@ def _lines(coefficients, b):
     return _sweeps(*coefficients, jnp.broadcast_to(b, b.shape[:1] + lines))
 
 
+@_batch_last
+def _kernel_lines(coefficients, b):
+    from jaxbelt.linear_pallas import sweeps
+
+    lines = jnp.broadcast_shapes(b.shape[1:], *(a.shape[1:] for a in jax.tree.leaves(coefficients)))
+    return sweeps(*coefficients, jnp.broadcast_to(b, b.shape[:1] + lines))
+
+
 def _shift(a, k):
     """Row i of the result is row i+k of a (rows outside are zero)."""
     zero = jnp.zeros_like(a[:1])
@@ -317,16 +353,16 @@ def _solve(factors, b):
         def transposed(_, b):
             return _contract(jnp.swapaxes(inverse, 0, -1), b)
     else:
-        f = factors
+        f, lines = factors, _kernel_lines if factors.kernel else _lines
         coefficients = (f.forward, f.forward_last, f.scale, f.back, f.back_last)
         # the transpose of two sweeps is two sweeps with the coefficients exchanged: x = (I - L)^-T G (I - U)^-T b
         swapped = (_shift(f.back, -1), f.back_last, f.scale, _shift(f.forward, 1), f.forward_last)
 
         def direct(_, b):
-            return _lines(coefficients, b)
+            return lines(coefficients, b)
 
         def transposed(_, b):
-            return _lines(swapped, b)
+            return lines(swapped, b)
 
     return lax.custom_linear_solve(matvec, b, direct, transposed)
 
