@@ -247,8 +247,11 @@ def steps(case) -> int:
     import numpy as np
 
     from jaxbelt.coefficients import jumps
+    from jaxbelt.solve import plan
 
     t = case.t
+    if hasattr(case.problem.tables, "schedule"):
+        return plan(case.problem, t, case.dt).total_steps
     edges = np.unique(np.concatenate([t, [j for j in jumps(case.problem) if t[0] < j < t[-1]]]))
     return int(np.sum(np.ceil(np.diff(edges) / case.dt - 1e-9)))
 
