@@ -163,13 +163,14 @@ def under(cmap):
     return cmap.with_extremes(bad=cmap(0.0))
 
 
-def dial(ax, grid, values, norm):
-    """values (n_L, n_phi) on polar axes as seen from above the north pole: noon at the top, dawn on the right; and the planet."""
+def dial(ax, grid, values, norm, cmap=None):
+    """values (n_L, n_phi) on polar axes as seen from above the north pole: noon at the top, dawn on the right; and the planet.
+    What is not above 0 is as dark as the lowest value; with a `cmap`, only what is masked has that one's `bad` colour."""
     faces = grid["L"].faces
     ax.set_theta_zero_location("S")
     ax.grid(False)
-    mesh = ax.pcolormesh(grid["phi"].faces, faces, np.ma.masked_less_equal(values, 0), norm=norm, cmap=under("viridis"),
-                         rasterized=True)
+    mesh = ax.pcolormesh(grid["phi"].faces, faces, np.ma.masked_less_equal(values, 0) if cmap is None else values, norm=norm,
+                         cmap=under("viridis") if cmap is None else cmap, rasterized=True)
     # its night side (phi = 0) dark
     ax.bar(0.0, 1.0, width=np.pi, color="k", edgecolor="k", lw=0.5, zorder=3)
     ax.bar(np.pi, 1.0, width=np.pi, color="w", edgecolor="k", lw=0.5, zorder=3)

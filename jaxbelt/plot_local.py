@@ -248,21 +248,22 @@ def _grey_outside():
 # ---- in MLT
 
 def flux_dials(run, n: int = 4):
-    """Flux at 90 degrees over (L, MLT): a row an energy, a column a moment; noon at the top, dawn on the right."""
+    """Flux at 90 degrees over (L, MLT): a row an energy, a column a moment; noon at the top, dawn on the right; grey where the
+    grid does not hold the energy."""
     from jaxbelt.physics import fluxes
 
     run = common.as_run(run)
     picked, energies = common.picked(run, n), _energies(run, 3)
     f = np.asarray(run.f[picked], float)
     flux = np.asarray(fluxes.flux_at(run.grid, f, energies, 0.5 * np.pi))                     # (times, n_L, n_phi, energies)
-    flux = np.nan_to_num(np.moveaxis(flux, -1, 0), nan=0.0)
+    flux = np.moveaxis(flux, -1, 0)
     fig = common.figure(run, 2.5 * len(picked) + 1.4, 2.6 * len(energies) + 0.9)
     axes = fig.subplots(len(energies), len(picked), squeeze=False, subplot_kw={"projection": "polar"})
     kp = run.drivers.get("kp")
     for row, shown, energy in zip(axes, flux, energies):
         norm = _decades(shown, 4.0)
         for ax, values in zip(row, shown):
-            mesh = common.dial(ax, run.grid, values, norm)
+            mesh = common.dial(ax, run.grid, np.ma.masked_invalid(np.maximum(values, 1e-3 * norm.vmin)), norm, _grey_outside())
         row[0].set_ylabel(_named(energy), labelpad=22, fontsize=10)
         common.bar_of(fig, mesh, list(row), _FLUX, shrink=0.85)
     for ax, i in zip(axes[0], picked):
