@@ -350,7 +350,7 @@ def test_two_processes_give_the_bits_of_one(tmp_path, file, how):
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_killed_process(tmp_path, file, victim):
     """`kill -9` of either: the other ends with 130 and one line; a single process finishes to the bits of one."""
-    words = ["--set", "batch.chunk=2", "--set", "batch.grid.dll.power={ from = 7.0, to = 9.0, count = 30 }"]
+    words = ["--set", "batch.chunk=2", "--set", "batch.grid.dll.power={ from = 7.0, to = 9.0, count = 12 }"]
     port = free_port()
     both = [spawn(file, tmp_path / "two", k, port, "--patience", "4", *words) for k in (0, 1)]
     folder = tmp_path / "two" / "small-batch.nc.parts"
@@ -365,4 +365,4 @@ def test_a_killed_process(tmp_path, file, victim):
         assert subprocess.run([sys.executable, "-m", "jaxbelt.cli", "batch", str(file), "--quiet", "--device", "cpu", "--out",
                                str(tmp_path / out), *words, *more], env=os.environ | {"XLA_FLAGS": FLAGS}).returncode == 0
     one, two = (jb.load_batch(tmp_path / d / "small-batch.nc") for d in ("one", "two"))
-    assert two.equals(one) and one.sizes["run"] == 150 and json.loads(one.attrs["batch_signature"])["keep"] == "all"
+    assert two.equals(one) and one.sizes["run"] == 60 and json.loads(one.attrs["batch_signature"])["keep"] == "all"
