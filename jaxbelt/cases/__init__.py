@@ -121,7 +121,8 @@ def load_case(case: str, overrides=(), dry=False) -> Case:
     path = find(case)
     text = read(path)
     parse(text, overrides, str(path))                          # a TOML error names the file as it was given
-    return build(text, overrides, path.resolve().parent, path.stem, dry)
+    # a shipped case names no files: those that overrides name lie where the command is given
+    return build(text, overrides, Path.cwd() if case in shipped() else path.resolve().parent, path.stem, dry)
 
 
 def equations() -> list[str]:
