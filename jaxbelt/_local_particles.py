@@ -39,7 +39,7 @@ from .physics.invariants import energy_of_momentum
 __all__ = ["LabelTensor", "LocalPath", "local_walk", "local_average", "sample_labels"]
 
 _HALF = 0.5 * math.pi
-_NEAR = 1e-7                                        # [rad] from 90 degrees, where D_ap/theta is taken instead of 0/0
+_NEAR = 1e-6                                        # [rad] from 90 degrees, where D_ap/theta is taken instead of 0/0
 _WALLS = ("low_alpha", "low_p", "high_p", "inner", "outer")
 
 
@@ -172,7 +172,7 @@ def _met(start, end, variance):
     """The share of paths between two distances from a wall that do not meet it (a Brownian bridge)."""
     inside = (start > 0.0) & (end > 0.0)
     product = jnp.where(inside, start * end, 0.0)
-    return jnp.where(inside, -jnp.expm1(-2.0 * product / jnp.maximum(variance, 1e-300)), 0.0)
+    return jnp.where(inside, -jnp.expm1(-2.0 * product / jnp.maximum(variance, 1e-30)), 0.0)
 
 
 @partial(jax.jit, static_argnames="rule")
