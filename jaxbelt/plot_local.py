@@ -39,7 +39,7 @@ def _energies(run, n=4):
         return np.atleast_1d(named)
     low, high = _range(run.grid)
     middle = np.geomspace(low, high, n + 2)[1:-1]
-    return np.array([float(f"{x:.1g}") for x in middle])
+    return np.unique([float(f"{x:.{1 if high > 10 * low else 2}g}") for x in middle])
 
 
 def _range(grid):
@@ -207,7 +207,7 @@ def psd_time(run):
     mu = style.get("mu")
     if mu is None:
         mus = np.asarray(grid.mu(planet))[..., -1, :].ravel()
-        mu = [float(f"{x:.1g}") for x in np.geomspace(mus[0], mus[-1], 5)[1:-1]]
+        mu = np.unique([float(f"{x:.1g}") for x in np.geomspace(mus[0], mus[-1], 5)[1:-1]])
     mu = np.atleast_1d(mu)
     psd = np.asarray(fluxes.psd_at(grid, f, mu, K, planet=planet))
     return _over_l(run, np.moveaxis(psd, -1, 0), [f"$\\mu$ = {x:g} MeV/G, K = {K:g} G$^{{1/2}}$ R$_E$" for x in mu],
