@@ -17,7 +17,7 @@ import sys
 import time
 from pathlib import Path
 
-from jaxbelt import batch_command
+from jaxbelt import batch_command, bench_command
 from jaxbelt._compile_cache import remember_programs
 from jaxbelt.config import InputError
 
@@ -300,6 +300,12 @@ def _fit(args):
          *batch_command.ARGUMENTS)
 def _batch(args):
     return batch_command.batch(args)
+
+
+@command("bench", "what a step costs on this machine, beside its bandwidth and beside other codes", _DEVICE,
+         *bench_command.ARGUMENTS)
+def _bench(args):
+    return bench_command.bench(args)
 
 
 def _steps_taken(case) -> str:

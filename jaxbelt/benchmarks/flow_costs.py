@@ -1,0 +1,202 @@
+"""`flows`: what one application of every flow costs, beside the bytes that it must move and the machine's bandwidth for them.
+
+Bytes are what the algorithm cannot do without if every pass over f comes from the cache level in which f lies: f read and
+written, stages read back, tables read; no temporary that a better compiler would keep in registers. The bandwidth is the best of
+copy, triad and in place over arrays as large as what is held. Flows that are matrix products have a second limit, their
+multiplications at the rate of a large product. The limit is the larger of the two, "%" is what is reached of it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxbelt.benchmarks import problems
+from jaxbelt.benchmarks.bandwidth import Limits
+from jaxbelt.benchmarks.timing import FULL, QUICK, Loop, Table, size, timed
+from jaxbelt.coefficients import Time
+from jaxbelt.flows import Advection, LineDiffusion, Mixing, Reaction, Remap, Rotation, Sheared, TensorDiffusion, Transport
+from jaxbelt.flows.base import add_budgets
+from jaxbelt.physics.mixing_projections import ParallelMean
+
+__all__ = ["part", "CASES", "measure"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A flow and its account. made(quick) -> (grid, function of traced leaves -> flow, leaves, f, dt).
+
+    numbers: of f's precision, moved a cell, besides tables. tables(flow, grid, state) -> arrays, each read `reads` times.
+    multiplications(flow, grid): multiplications and additions a cell of matrix products. why: what else there is, in a line.
+    """
+
+    made: Callable
+    numbers: Any
+    counted: str
+    why: str
+    tables: Callable = lambda flow, grid, state: state
+    reads: int = 1
+    multiplications: Callable = lambda flow, grid: 0.0
+
+
+def _of(make, kind, where=""):
+    """The flow of a class (along an axis) in the step of a problem."""
+    def made(quick):
+        run = make(quick)
+        problem = run.problem.replace(dt_max=run.dt)
+
+        def flow_of(problem):
+            flows = problem.flows(problem, Time(*(jnp.zeros(()) for _ in range(3))), run.dt)
+            return next(f for f in flows if isinstance(f, kind) and where in (getattr(f, "axis", ""), ""))
+
+        return problem.grid, flow_of, problem, run.f0, run.dt
+
+    return made
+
+
+def _own_factors(quick):
+    """The radial step of the belt with a D that depends on phi: a line's factors are its own."""
+    grid, flow_of, problem, f0, dt = _of(problems.drift, LineDiffusion)(quick)
+
+    def own(problem):
+        flow = flow_of(problem)
+        return dataclasses.replace(flow, up=flow.up * (1 + 0.1 * jnp.cos(grid.centers("phi"))))
+
+    return grid, own, problem, f0, dt
+
+
+def _reaction(quick):
+    run = problems.drift(quick)
+    grid = run.problem.grid
+    loss = jnp.broadcast_to(1e-6 * grid.centers("L"), grid.shape)
+    return grid, lambda loss: Reaction(loss=loss, source=loss), loss, run.f0, run.dt
+
+
+def _mixing(quick):
+    run = problems.mixing(quick)
+    grid = run.problem.grid
+    return grid, lambda rate: Mixing(project=ParallelMean(grid), rate=rate), jnp.asarray(1.0), run.f0, run.dt
+
+
+def _factors(flow, grid, state):
+    f = state[1]
+    return [a for a in (f.forward, f.forward_last, f.scale, f.back, f.back_last) if a is not None]
+
+
+def _exponential(flow, grid):
+    return 2.0 * (grid[flow.axis].n + 3)
+
+
+def _tensor_numbers(flow, grid, state):
+    return 15.0                                         # two solves of 7: b, y, y, y, z, z, x; and f1
+
+
+def _blocks(flow, grid, state):
+    inverse, product = state[3]
+    return inverse, product, product
+
+
+def _block(flow, grid):
+    return 12.0 * flow.rows * grid[flow.axes[1]].n      # two solves of three products of n x n
+
+
+def _remap_tables(flow, grid, state):
+    return flow.tables.index, flow.tables.weight, flow.tables.order
+
+
+def _substeps(flow, grid, state):
+    return 14.0 * flow.substeps
+
+
+_SWEEPS = "two solves of two sweeps, each reads and writes a row; the last reads y1 too: 9 numbers"
+_SHORT = "a row of 128 lines is too short to hide its loop; a reduction looks for negative values"
+
+CASES = {
+    "Rotation phi": Case(_of(problems.drift, Rotation), 2.0, "f in and out, multipliers",
+                         "two FFTs a ring are some 40 operations a cell, in passes of their own"),
+    "LineDiffusion L": Case(_of(problems.drift, LineDiffusion), 9.0, f"{_SWEEPS}; factors shared",
+                            _SHORT,
+                            tables=_factors, reads=2),
+    "LineDiffusion L, own factors": Case(_own_factors, 9.0, f"{_SWEEPS}; 3 factors, twice",
+                                         _SHORT,
+                                         tables=_factors, reads=2),
+    "LineDiffusion p (friction)": Case(_of(problems.leaves, LineDiffusion, "p"), 9.0, f"{_SWEEPS}; 3 factors, twice",
+                                       "the axis is put first and back, two more passes", tables=_factors, reads=2),
+    "LineDiffusion psi, exponential": Case(_of(problems.leaves, LineDiffusion, "psi"), 2.0, "f in and out, a matrix a line",
+                                           "one matrix a line: a product with a vector reads a number a multiplication",
+                                           multiplications=_exponential),
+    "Transport (L, phi)": Case(_of(problems.convection, Transport), _substeps,
+                               "3 stages: f, start and the faces in, f out: 14 numbers a substep",
+                               "WENO5 and its limiter are some 100 operations a face and stage, a third of them divisions",
+                               tables=lambda flow, grid, state: ()),
+    "TensorDiffusion (alpha, ln p)": Case(_of(problems.local, TensorDiffusion), _tensor_numbers,
+                                          "two solves of 7 numbers; the three blocks of n x n of each, for every plane",
+                                          "small products with a vector, one block after the other",
+                                          tables=_blocks, reads=2, multiplications=_block),
+    "Sheared (p, theta)": Case(_of(problems.leaves_in_theta, Sheared), 13.0, "two turns (2 each) around the 9 of a line step",
+                               "four FFTs a ring, and copies that put p first and theta last",
+                               tables=lambda flow, grid, state: (state[0], state[0], _factors(None, grid, state[1]))),
+    "Advection p": Case(_of(problems.leaves, Advection, "p"), 2.0, "f in and out, 7 diagonals a line",
+                        "its check of every line's sum and sign are passes of their own",
+                        tables=lambda flow, grid, state: state["band"]),
+    "Remap (chi, p)": Case(_of(problems.leaves, Remap), 2.0, "f in and out, an index and a weight a donor",
+                           "a gather: donors come one at a time from anywhere in the plane; then damping and entropy checks",
+                           tables=_remap_tables),
+    "Reaction": Case(_reaction, 2.0, "f in and out, two tables", "the content before and after is summed for the budget"),
+    "Mixing (v, xi)": Case(_mixing, 3.0, "f twice in, once out", "averages along curves of the plane: short gathers and sums"),
+}
+
+
+def measure(name: str, limits: Limits, quick: bool = False, dtype="float64") -> dict:
+    """A row: ns a cell, bytes a cell, the limit by both roofs, and what is reached of it."""
+    case = CASES[name]
+    with jax.enable_x64(dtype == "float64"):
+        grid, flow_of, leaves, f, dt = case.made(quick)
+
+        @jax.jit
+        def ready(leaves):
+            flow = flow_of(leaves)
+            return flow, flow.prepare(grid, jnp.asarray(dt))
+
+        flow, state = ready(leaves)
+        clock = Time(*(jnp.zeros(()) for _ in range(3)))
+
+        def advance(f, flow, state):
+            return flow.advance(grid, state, f, clock, jnp.asarray(dt))
+
+        zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(advance, f, flow, state)[1])
+
+        def step(carry, flow, state):
+            f, total = carry
+            f, budget = advance(f, flow, state)
+            return f, add_budgets(total, budget)
+
+        taken = timed({"": Loop(step, (f, zero), flow, state)}, limits.effort)[""]
+        numbers = case.numbers(flow, grid, state) if callable(case.numbers) else case.numbers
+        moved = numbers * f.dtype.itemsize * f.size + case.reads * size(case.tables(flow, grid, state))
+        arrays = f.nbytes + size(case.tables(flow, grid, state)) + (f.nbytes if numbers > 2 else 0)
+        memory = moved / limits.bandwidth(arrays, f.dtype)
+        products = case.multiplications(flow, grid) * f.size
+        work = products / limits.products(f.dtype) if products else 0.0
+    reached, share = memory / taken.median, max(memory, work) / taken.median
+    row = {"flow": name, "grid": " x ".join(map(str, f.shape)), "dtype": str(f.dtype)} | taken.row(1e9 / f.size, "ns a cell")
+    return row | {"bytes a cell": moved / f.size, "memory ns": 1e9 * memory / f.size, "product ns": 1e9 * work / f.size,
+                  "bandwidth %": 100 * reached, "limit %": 100 * share, "counted": case.counted,
+                  "why": case.why if share < 0.5 else ""}
+
+
+def part(quick: bool = False, names=None) -> list[Table]:
+    """Every flow of `CASES` (or those of `names`)."""
+    limits = Limits(QUICK if quick else dataclasses.replace(FULL, rounds=5))
+    rows = [measure(name, limits, quick) for name in names or CASES]
+    columns = (("flow", "flow", "{:32s}"), ("grid", "grid", "{:>20s}"), ("ns a cell", "ns/cell", "{:9.2f}"),
+               ("least", "least", "{:9.2f}"), ("most", "most", "{:9.2f}"), ("bytes a cell", "bytes", "{:8.1f}"),
+               ("memory ns", "memory", "{:8.2f}"), ("product ns", "product", "{:8.2f}"), ("bandwidth %", "% bw", "{:6.1f}"),
+               ("limit %", "%", "{:6.1f}"), ("cores", "cores", "{:6.2f}"))
+    notes = [f"{r['flow']}: {r['counted']}." + (f" Below half: {r['why']}." if r["why"] else "") for r in rows]
+    return [Table("flows: one application, its budget included; memory, product: ns a cell at the limits of the machine", columns,
+                  rows, tuple(notes))]
