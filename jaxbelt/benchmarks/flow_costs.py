@@ -18,7 +18,6 @@ import jax.numpy as jnp
 from jaxbelt.benchmarks import problems
 from jaxbelt.benchmarks.bandwidth import Limits
 from jaxbelt.benchmarks.timing import FULL, QUICK, Loop, Table, size, timed
-from jaxbelt.coefficients import Time
 from jaxbelt.flows import Advection, LineDiffusion, Mixing, Reaction, Remap, Rotation, Sheared, TensorDiffusion, Transport
 from jaxbelt.flows.base import add_budgets
 from jaxbelt.physics.mixing_projections import ParallelMean
@@ -50,7 +49,7 @@ def _of(make, kind, where=""):
         problem = run.problem.replace(dt_max=run.dt)
 
         def flow_of(problem):
-            flows = problem.flows(problem, Time(*(jnp.zeros(()) for _ in range(3))), run.dt)
+            flows = problem.flows(problem, problems.clock(), run.dt)
             return next(f for f in flows if isinstance(f, kind) and where in (getattr(f, "axis", ""), ""))
 
         return problem.grid, flow_of, problem, run.f0, run.dt
@@ -163,7 +162,7 @@ def measure(name: str, limits: Limits, quick: bool = False, dtype="float64") -> 
             return flow, flow.prepare(grid, jnp.asarray(dt))
 
         flow, state = ready(leaves)
-        clock = Time(*(jnp.zeros(()) for _ in range(3)))
+        clock = problems.clock()
 
         def advance(f, flow, state):
             return flow.advance(grid, state, f, clock, jnp.asarray(dt))

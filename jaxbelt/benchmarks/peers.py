@@ -66,21 +66,21 @@ def error(f, L, days) -> float:
 def _jaxbelt(set: Setting, lines: int, kind: str) -> Peer:
     """kind: "shared" or "own" factors, or "anew": factored in every step, as spacepy's kernel does."""
     from jaxbelt import drift_diffusion, radial_diffusion
-    from jaxbelt.coefficients import Time
+    from jaxbelt.benchmarks.problems import clock
     from jaxbelt.grid import Axis, Grid
 
     radial = drift_diffusion.grid(L=(L1, L2), cells=set.cells, spacing="linear")
     prm = drift_diffusion.Parameters(dll=radial_diffusion.PowerLaw(d0=D0, power=4.0))
     problem = drift_diffusion.problem(radial, prm, inner=0.0, outer=0.0)
     dt = 86400.0 * set.dt
-    (one,) = problem.flows(problem, Time.at(0.0), dt)
+    (one,) = problem.flows(problem, clock(), dt)
     grid = Grid((radial["L"], Axis.nodes("line", np.arange(lines))))
     flow = dataclasses.replace(one, up=one.up[:, None] * jnp.ones((1, lines if kind != "shared" else 1)))
-    clock = Time(*(jnp.zeros(()) for _ in range(3)))
+    now = clock()
     f0 = jnp.asarray(exact(radial["L"].centers))[:, None] * jnp.ones((1, lines))
 
     def advance(f, flow, state):
-        return flow.advance(grid, state, f, clock, jnp.asarray(dt))[0]
+        return flow.advance(grid, state, f, now, jnp.asarray(dt))[0]
 
     if kind == "anew":
         def step(f, flow):

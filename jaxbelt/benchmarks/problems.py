@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxbelt import dipole, drift_diffusion, electric, foliated, kinetic, local_diffusion, radial_diffusion, velocity
-from jaxbelt.coefficients import function
+from jaxbelt.coefficients import Time, function
 
-__all__ = ["Run", "PROBLEMS", "belt"]
+__all__ = ["Run", "PROBLEMS", "belt", "clock"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +24,11 @@ class Run:
     f0: Any
     dt: float
     what: str
+
+
+def clock() -> Time:
+    """The moment t = 0, which is the middle and the end of its step too."""
+    return Time(*(jnp.zeros(()) for _ in range(5)))
 
 
 def radial(quick: bool) -> Run:
