@@ -144,9 +144,9 @@ def _check_value(name, value):
     value = np.asarray(value)
     if np.any(np.isnan(value)):
         raise ValueError(f"{name}: is NaN somewhere; give a finite value everywhere")
-    low = {"dll": value < 0, "dphiphi": value < 0, "lifetime": value <= 0}.get(name)
+    low = {"dll": (value < 0) | np.isinf(value), "dphiphi": (value < 0) | np.isinf(value), "lifetime": value <= 0}.get(name)
     if low is not None and np.any(low):
-        need = "positive" if name == "lifetime" else "at least 0"
+        need = "positive" if name == "lifetime" else "finite and at least 0"
         raise ValueError(f"{name}: must be {need} everywhere, got {value[low][0]:g}")
 
 

@@ -242,8 +242,8 @@ def _radial(grid, prm, t, plan):
         return jnp.where(d > 0, L**2 / jnp.where(d > 0, d, 1.0), jnp.inf) * DAY
 
     g = line_conductances(lf, lc, resistivity(lf, df), resistivity(lc, dc), plan.inner == "value", plan.outer == "value")
-    # a coefficient that is NaN (a traced one is not looked at before) ends the run, and does not pass for none
-    return jnp.where(jnp.any(jnp.isnan(df)) | jnp.any(jnp.isnan(dc)), jnp.nan, g)
+    # a coefficient that is no number or infinite (a traced one is not looked at before) ends the run, and does not pass for none
+    return jnp.where(jnp.all(jnp.isfinite(df)) & jnp.all(jnp.isfinite(dc)), g, jnp.nan)
 
 
 def flows(problem, t, dt):

@@ -184,4 +184,4 @@ def test_a_coefficient_that_turns_nan_ends_the_run():
         prm = problem.parameters.replace(dll=problem.parameters.dll.replace(d0=d0))
         return jb.solve(problem.replace(parameters=prm), jnp.ones(8), t=[0.0, 3600.0], dt=3600.0).result
 
-    assert int(run(1e-3)) == jb.Result.ok and int(run(jnp.nan)) == jb.Result.not_finite
+    assert int(run(1e-3)) == jb.Result.ok and int(run(jnp.nan)) == int(run(jnp.inf)) == jb.Result.not_finite

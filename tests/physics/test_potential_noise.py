@@ -235,7 +235,7 @@ def test_in_the_equation():
     at = plain_jit(lambda t: noise.dll(t, L))
     np.testing.assert_allclose(at(700.0), 2 * np.asarray(at(0.0)), rtol=1e-13)
     assert dd.problem(grid, dd.Parameters(dphiphi=noise.dphiphi, kinetic=noise.kinetic)).parameters.dphiphi.noise.m == (0, 1, 3)
-    with pytest.raises(ValueError, match="dll: must be at least 0 everywhere"):
+    with pytest.raises(ValueError, match="dll: must be finite and at least 0 everywhere"):
         one = PotentialNoise(S=1e8, m=1, phase=0.0, tau_c=200.0, kinetic=KINETIC)
         dd.problem(grid, dd.Parameters(dll=one.dll))
 
