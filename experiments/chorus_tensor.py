@@ -1,7 +1,7 @@
 """A day of chorus at L = 4.5 with the whole tensor: grids against a fine grid and against particles, and what D_ap does.
 
     python experiments/chorus_tensor.py grids     [--fine 240]
-    python experiments/chorus_tensor.py particles [--n 1000000] [--dt 60] [--fine 240]
+    python experiments/chorus_tensor.py particles [--n 1000000] [--dt 60] [--fine 240] [--bare]
     python experiments/chorus_tensor.py cross     [--out chorus_tensor.png] [--cells 120]
 
 Tables of bounce-averaged chorus coefficients (PADIE output, --tables: an archive or a folder, by default in the data beside the
@@ -139,15 +139,16 @@ def followed(args, table, dt, n, key, edges, lattice):
 
 
 def particles(args):
-    table = waves(args.tables)
-    grid, f, _ = run(args.fine, args.tables)
+    table = waves(args.tables, not args.bare)
+    grid, f, _ = run(args.fine, args.tables, cross=not args.bare)
     fine, edges = blocks(grid, f[-1], BINS)
     others = {}
     for cells in (60, 120):
-        grid, f, _ = run(cells, args.tables)
+        grid, f, _ = run(cells, args.tables, cross=not args.bare)
         others[cells] = blocks(grid, f[-1], BINS)[0]
     n = args.n // 50_000 * 50_000 or args.n
-    print(f"{n} particles against {args.fine} x {args.fine} cells, {BINS[0]} x {BINS[1]} bins in (alpha, ln p)")
+    print(f"{n} particles against {args.fine} x {args.fine} cells, {BINS[0]} x {BINS[1]} bins in (alpha, ln p)"
+          f"{', without D_ap' * args.bare}")
     kept = None
     lattice = (args.lattice, args.lattice)
     for number, (dt, share, nodes) in enumerate(((4 * args.dt, 1, lattice), (2 * args.dt, 1, lattice), (args.dt, 1, lattice),
@@ -254,6 +255,7 @@ def main():
     parser.add_argument("--n-picture", type=int, default=50_000, help="particles in the picture; 0: none")
     parser.add_argument("--dt", type=float, default=60.0, help="smallest step of the particles [s]")
     parser.add_argument("--lattice", type=int, default=700, help="nodes a side from which drift and noise are read")
+    parser.add_argument("--bare", action="store_true", help="particles and their grids without D_ap")
     parser.add_argument("--out", default="", help="picture")
     args = parser.parse_args()
     if not Path(args.tables).exists():
