@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 from jaxbelt.benchmarks import PARTS
@@ -34,10 +35,12 @@ def bench(args) -> int:
     about = benchmarks.machine()
     print(report.heading(about), flush=True)
 
-    def show(name, tables):
-        print("\n" + "\n\n".join(report.text(t) for t in tables), flush=True)
-
-    results = benchmarks.run(args.parts, args.quick, show)
+    results = {}
+    for name in dict.fromkeys(args.parts or PARTS):
+        if sys.stderr.isatty():
+            print(f"measuring {name} ...", end="\r", file=sys.stderr, flush=True)
+        results |= benchmarks.run([name], args.quick)
+        print("\n" + "\n\n".join(report.text(t) for t in results[name]), flush=True)
     if target is not None:
         made = {"machine": about, "quick": args.quick, "parts": report.plain(results)}
         try:

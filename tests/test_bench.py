@@ -41,6 +41,7 @@ def test_bad_words_are_one_line_and_status_2(words, message, capsys):
 def test_a_loop_takes_its_steps_and_seconds_are_theirs(monkeypatch):
     loop = timing.Loop(lambda x, a: a * x, jnp.asarray(1.0), jnp.asarray(2.0))
     assert float(loop(3)) == 8.0 and float(loop(10)) == 1024.0
+    assert float(timing.Loop(lambda x: 2.0 * x, jnp.asarray(1.0), inner=4)(10)) == 1024.0
     now = [0.0]
 
     def takes(seconds):

@@ -20,10 +20,10 @@ PARTS = {
 }
 
 
-def run(parts=(), quick: bool = False, report=None) -> dict:
+def run(parts=(), quick: bool = False) -> dict:
     """{part: list of `timing.Table`} of the parts named (all without). quick: tiny sizes and few rounds, to try it.
 
-    report: called with (part, tables) as each is done. Raises ValueError for a name that is not a part.
+    Raises ValueError for a name that is not a part.
     """
     for name in parts:
         if name not in PARTS:
@@ -32,8 +32,6 @@ def run(parts=(), quick: bool = False, report=None) -> dict:
     for name in parts or PARTS:
         module = importlib.import_module(f"jaxbelt.benchmarks.{PARTS[name][0]}")
         out[name] = module.part(quick)
-        if report is not None:
-            report(name, out[name])
     return out
 
 

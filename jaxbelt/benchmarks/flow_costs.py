@@ -27,7 +27,7 @@ __all__ = ["part", "CASES", "measure"]
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A flow and its account. made(quick) -> (grid, function of traced leaves -> flow, leaves, f, dt).
+    """A flow and its account. made(build) -> (grid, function of traced leaves -> flow, leaves, f, dt), build: `_builder`.
 
     numbers: of f's precision, moved a cell, besides tables. tables(flow, grid, state) -> arrays, each read `reads` times.
     multiplications(flow, grid): multiplications and additions a cell of matrix products. why: what else there is, in a line.
@@ -44,8 +44,8 @@ class Case:
 
 def _of(make, kind, where=""):
     """The flow of a class (along an axis) in the step of a problem."""
-    def made(quick):
-        run = make(quick)
+    def made(build):
+        run = build(make)
         problem = run.problem.replace(dt_max=run.dt)
 
         def flow_of(problem):
@@ -57,9 +57,9 @@ def _of(make, kind, where=""):
     return made
 
 
-def _own_factors(quick):
+def _own_factors(build):
     """The radial step of the belt with a D that depends on phi: a line's factors are its own."""
-    grid, flow_of, problem, f0, dt = _of(problems.drift, LineDiffusion)(quick)
+    grid, flow_of, problem, f0, dt = _of(problems.drift, LineDiffusion)(build)
 
     def own(problem):
         flow = flow_of(problem)
@@ -68,15 +68,15 @@ def _own_factors(quick):
     return grid, own, problem, f0, dt
 
 
-def _reaction(quick):
-    run = problems.drift(quick)
+def _reaction(build):
+    run = build(problems.drift)
     grid = run.problem.grid
     loss = jnp.broadcast_to(1e-6 * grid.centers("L"), grid.shape)
     return grid, lambda loss: Reaction(loss=loss, source=loss), loss, run.f0, run.dt
 
 
-def _mixing(quick):
-    run = problems.mixing(quick)
+def _mixing(build):
+    run = build(problems.mixing)
     grid = run.problem.grid
     return grid, lambda rate: Mixing(project=ParallelMean(grid), rate=rate), jnp.asarray(1.0), run.f0, run.dt
 
@@ -150,37 +150,48 @@ CASES = {
 }
 
 
-def measure(name: str, limits: Limits, quick: bool = False, dtype="float64") -> dict:
+def _builder(quick: bool) -> Callable:
+    """build(make): the problem that `make` of `problems` makes, once."""
+    made = {}
+
+    def build(make):
+        if make not in made:
+            made[make] = make(quick)
+        return made[make]
+
+    return build
+
+
+def measure(name: str, limits: Limits, build: Callable) -> dict:
     """A row: ns a cell, bytes a cell, the limit by both roofs, and what is reached of it."""
     case = CASES[name]
-    with jax.enable_x64(dtype == "float64"):
-        grid, flow_of, leaves, f, dt = case.made(quick)
+    grid, flow_of, leaves, f, dt = case.made(build)
 
-        @jax.jit
-        def ready(leaves):
-            flow = flow_of(leaves)
-            return flow, flow.prepare(grid, jnp.asarray(dt))
+    @jax.jit
+    def ready(leaves):
+        flow = flow_of(leaves)
+        return flow, flow.prepare(grid, jnp.asarray(dt))
 
-        flow, state = ready(leaves)
-        clock = problems.clock()
+    flow, state = ready(leaves)
+    clock = problems.clock()
 
-        def advance(f, flow, state):
-            return flow.advance(grid, state, f, clock, jnp.asarray(dt))
+    def advance(f, flow, state):
+        return flow.advance(grid, state, f, clock, jnp.asarray(dt))
 
-        zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(advance, f, flow, state)[1])
+    zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(advance, f, flow, state)[1])
 
-        def step(carry, flow, state):
-            f, total = carry
-            f, budget = advance(f, flow, state)
-            return f, add_budgets(total, budget)
+    def step(carry, flow, state):
+        f, total = carry
+        f, budget = advance(f, flow, state)
+        return f, add_budgets(total, budget)
 
-        taken = timed({"": Loop(step, (f, zero), flow, state)}, limits.effort)[""]
-        numbers = case.numbers(flow, grid, state) if callable(case.numbers) else case.numbers
-        moved = numbers * f.dtype.itemsize * f.size + case.reads * size(case.tables(flow, grid, state))
-        arrays = f.nbytes + size(case.tables(flow, grid, state)) + (f.nbytes if numbers > 2 else 0)
-        memory = moved / limits.bandwidth(arrays, f.dtype)
-        products = case.multiplications(flow, grid) * f.size
-        work = products / limits.products(f.dtype) if products else 0.0
+    taken = timed({"": Loop(step, (f, zero), flow, state)}, limits.effort)[""]
+    numbers = case.numbers(flow, grid, state) if callable(case.numbers) else case.numbers
+    moved = numbers * f.dtype.itemsize * f.size + case.reads * size(case.tables(flow, grid, state))
+    arrays = f.nbytes + size(case.tables(flow, grid, state)) + (f.nbytes if numbers > 2 else 0)
+    memory = moved / limits.bandwidth(arrays, f.dtype)
+    products = case.multiplications(flow, grid) * f.size
+    work = products / limits.products(f.dtype) if products else 0.0
     reached, share = memory / taken.median, max(memory, work) / taken.median
     row = {"flow": name, "grid": " x ".join(map(str, f.shape)), "dtype": str(f.dtype)} | taken.row(1e9 / f.size, "ns a cell")
     return row | {"bytes a cell": moved / f.size, "memory ns": 1e9 * memory / f.size, "product ns": 1e9 * work / f.size,
@@ -191,7 +202,8 @@ def measure(name: str, limits: Limits, quick: bool = False, dtype="float64") -> 
 def part(quick: bool = False, names=None) -> list[Table]:
     """Every flow of `CASES` (or those of `names`)."""
     limits = Limits(QUICK if quick else dataclasses.replace(FULL, rounds=5))
-    rows = [measure(name, limits, quick) for name in names or CASES]
+    build = _builder(quick)
+    rows = [measure(name, limits, build) for name in names or CASES]
     columns = (("flow", "flow", "{:32s}"), ("grid", "grid", "{:>20s}"), ("ns a cell", "ns/cell", "{:9.2f}"),
                ("least", "least", "{:9.2f}"), ("most", "most", "{:9.2f}"), ("bytes a cell", "bytes", "{:8.1f}"),
                ("memory ns", "memory", "{:8.2f}"), ("product ns", "product", "{:8.2f}"), ("bandwidth %", "% bw", "{:6.1f}"),

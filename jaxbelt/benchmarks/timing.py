@@ -59,11 +59,25 @@ class Table:
 
 
 class Loop:
-    """`step(carry, *given) -> carry`, n times in one compiled call: `loop(n)` returns the last carry."""
+    """`step(carry, *given) -> carry`, n times in one compiled call: `loop(n)` returns the last carry.
 
-    def __init__(self, step: Callable, carry, *given):
+    inner: steps in a loop of known length inside the loop over n, whose end a GPU has to ask the host about; by default 16 there.
+    """
+
+    def __init__(self, step: Callable, carry, *given, inner: int | None = None):
         self.carry, self.given = carry, given
-        self.run = jax.jit(lambda n, carry, given: lax.fori_loop(0, n, lambda i, c: step(c, *given), carry))
+        inner = (1 if jax.default_backend() == "cpu" else 16) if inner is None else inner
+
+        def run(n, carry, given):
+            def one(i, c):
+                return step(c, *given)
+
+            if inner > 1:
+                carry = lax.fori_loop(0, n // inner, lambda i, c: lax.fori_loop(0, inner, one, c), carry)
+                n = n % inner
+            return lax.fori_loop(0, n, one, carry)
+
+        self.run = jax.jit(run)
 
     def __call__(self, n: int):
         return jax.block_until_ready(self.run(n, self.carry, self.given))
