@@ -12,8 +12,8 @@ amplitude B_w in a given part of the gyrofrequency scatter at a rate Omega (B_w/
 The numbers are a robust fit to quasi-linear tables of Horne (PADIE: waves peaked at 0.35 and cut off at 0.125 and 0.575 of the
 gyrofrequency, up to 15 degrees of latitude, normals 30 degrees wide, harmonics up to 5, 100 pT) for 0.03 to 3 MeV and f_pe/f_ce
 1.5 to 7.5, where D_aa is above 0.01/day, at L = 4.5. Of those entries half are met within a factor of 1.42 in D_aa and 1.49 in
-D_pp, nine tenths within 2.6 and 3.1 (3.4 at L = 6.5); the correlation within 0.07 (median), 0.26 (rms). What a smooth form cannot have: the tables
-end sharply towards 90 degrees below 0.3 MeV. Within the loss cone of MeV electrons both are small.
+D_pp, nine tenths within 2.6 and 3.1 (3.4 at L = 6.5); the correlation within 0.07 (median), 0.26 (rms). What a smooth form cannot
+have: the tables end sharply towards 90 degrees below 0.3 MeV. Within the loss cone of MeV electrons both are small.
 """
 
 from __future__ import annotations

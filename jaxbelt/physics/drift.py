@@ -48,10 +48,10 @@ class TurnedWall:
     """A wall value as a flow feels it that is split from the rotation: seen in the frame in which the rings stand meanwhile.
 
     value: a coefficient of (t, phi), or of (t, phi, *labels). rate: rotation at the wall [rad/s], phi first. At a stage time t
-    the rings stand where they were (or will be) at the frame's moment, so the value is read at phi + rate (t - frame). Without this, a wall value that depends on phi
-    would bring the splitting down to first order. spread: D_phiphi [rad^2/s] where that rides on the rotation: undone in the
-    same way, to first order and not below zero. inner: the flow lies inside the rotation (frame: the middle of the step),
-    else outside (its beginning or end).
+    the rings stand where they were (or will be) at the frame's moment, so the value is read at phi + rate (t - frame). Without
+    this, a wall value that depends on phi would bring the splitting down to first order. spread: D_phiphi [rad^2/s] where that
+    rides on the rotation: undone in the same way, to first order and not below zero. inner: the flow lies inside the rotation
+    (frame: the middle of the step), else outside (its beginning or end).
     """
 
     value: Any
