@@ -52,10 +52,10 @@ def test_a_loop_takes_its_steps_and_seconds_are_theirs(monkeypatch):
     monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=lambda: now[0], process_time=lambda: 0.5 * now[0]))
     taken = timing.timed({"a": takes(2.0), "b": takes(0.25)}, timing.Effort(rounds=3, seconds=1.0, least=2))
     assert (taken["a"].median, taken["b"].median, taken["a"].steps, taken["b"].steps) == (2.0, 0.25, 2, 4)
-    assert taken["a"].cores == 0.5 and taken["a"].row(1e3, "ms")["ms"] == 2000.0
+    assert taken["a"].cores == 0.5 and taken["a"].busy == 1.0 and taken["a"].row(1e3, "ms")["ms"] == 2000.0
     # a call of 5 s beside 4 steps of 0.5 s
     one, once = timing.timed_pairs(takes(7.0), takes(11.0), 4, timing.QUICK)
-    assert (one.median, one.least, one.most, once) == (0.5, 0.5, 0.5, 5.0)
+    assert (one.median, one.least, one.most, one.busy, once) == (0.5, 0.5, 0.5, 0.25, 5.0)
 
 
 @pytest.mark.parametrize("shared", [True, False])
@@ -77,7 +77,7 @@ def test_bytes_of_a_flow():
     (table,) = flow_costs.part(quick=True, names=["Reaction"])
     (row,) = table.rows
     assert row["bytes a cell"] == 32.0 and row["grid"] == "8 x 8" and row["product ns"] == 0.0
-    assert row["memory ns"] > 0 and row["bandwidth %"] == pytest.approx(100 * row["memory ns"] / row["ns a cell"])
+    assert row["memory ns"] > 0 and row["bandwidth %"] == pytest.approx(100 * row["memory ns"] / row["busy"])
     text = report.text(table)
     assert "Reaction: f in and out, two tables." in text and text.count("\n") == 3
     assert set(row) >= {k for k, _, _ in table.columns}

@@ -45,7 +45,7 @@ def products(n: int, dtype="float64", effort: Effort = FULL) -> float:
     """Multiplications and additions a second of products of n x n matrices."""
     a = jnp.eye(n, dtype=dtype) + jnp.asarray(1e-3 / n, dtype)
     taken = timed({"": Loop(lambda x, a: x @ a, a, a)}, effort)[""]
-    return 2.0 * n**3 / taken.median
+    return 2.0 * n**3 / taken.busy
 
 
 class Limits:
@@ -58,7 +58,8 @@ class Limits:
         """Bytes a second, the best of copy, triad and in place, for arrays of `total` bytes together (to a factor of 2)."""
         key = max(int(total).bit_length(), 15), str(dtype)
         if key not in self._bandwidth:
-            self._bandwidth[key] = max(r for r, _ in rates(int(0.75 * 2 ** key[0]), dtype, self.effort).values())
+            found = rates(int(0.75 * 2 ** key[0]), dtype, self.effort).values()
+            self._bandwidth[key] = max(r * t.median / t.busy for r, t in found)
         return self._bandwidth[key]
 
     def products(self, dtype) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 import jaxbelt
 from jaxbelt.benchmarks import problems
 from jaxbelt.benchmarks.steps import measure
-from jaxbelt.benchmarks.timing import FULL, QUICK, Table, timed
+from jaxbelt.benchmarks.timing import FULL, QUICK, Table, spread, timed
 
 __all__ = ["part", "slope"]
 
@@ -33,11 +33,11 @@ def _by_cells(quick, effort):
         taken, _ = measure(problems.belt(cells), effort, 0.0 if quick else 4e5)
         size = cells[0] * cells[1]
         rows.append({"grid": f"L {cells[0]} x phi {cells[1]}", "cells": size} | taken.row(1e9 / size, "ns a cell"))
-    fit = slope([r["cells"] for r in rows], [max(r["cells"] * r["ns a cell"], 1e-9) for r in rows])
+    fit = slope([r["cells"] for r in rows], [max(r["cells"] * r["busy"], 1e-9) for r in rows])
     columns = (("grid", "grid", "{:22s}"), ("cells", "cells", "{:9d}"), ("ns a cell", "ns/cell", "{:9.2f}"),
-               ("least", "least", "{:9.2f}"), ("most", "most", "{:9.2f}"), ("cores", "cores", "{:6.2f}"))
+               *spread("{:9.2f}"))
     return Table("a step of drift and radial diffusion against the number of cells", columns, rows,
-                 (f"slope of ln(time a step) over ln(cells): {fit:.3f}",))
+                 (f"slope of ln(busy time a step) over ln(cells): {fit:.3f}",))
 
 
 def _sweep(n):
@@ -60,7 +60,7 @@ def _by_runs(quick, effort):
     taken = timed({n: _batch(run, n, steps, device) for n in numbers}, effort)
     rows = [{"runs": n, "devices": 1} | taken[n].row(1e6 * taken[n].steps / n / steps, "us a run and step") for n in numbers]
     columns = (("runs", "runs", "{:6d}"), ("devices", "devices", "{:8d}"), ("us a run and step", "us a run and step", "{:18.3f}"),
-               ("least", "least", "{:9.3f}"), ("most", "most", "{:9.3f}"), ("cores", "cores", "{:6.2f}"))
+               *spread("{:9.3f}"))
     batch = Table(f"`run_many`: radial diffusion, {run.f0.size} cells, {steps} steps, on one device", columns, rows)
     counts = [k for k in (1, 2, 4, 8, 16) if k <= len(all_devices)]
     shared = timed({k: _batch(run, numbers[-1], steps, all_devices[:k]) for k in counts}, effort)

@@ -8,7 +8,7 @@ import jax
 
 import jaxbelt
 from jaxbelt.benchmarks.problems import PROBLEMS, Run
-from jaxbelt.benchmarks.timing import FULL, QUICK, Effort, Table, Timing, timed_pairs
+from jaxbelt.benchmarks.timing import FULL, QUICK, Effort, Table, Timing, spread, timed_pairs
 
 __all__ = ["part", "measure"]
 
@@ -36,6 +36,6 @@ def part(quick: bool = False, names=None) -> list[Table]:
         row |= taken.row(1e9 / run.f0.size, "ns a cell")
         rows.append(row | {"ms a step": 1e3 * taken.median, "once ms": 1e3 * once})
     columns = (("equation", "equation", "{:24s}"), ("grid", "grid", "{:>48s}"), ("ns a cell", "ns/cell", "{:9.2f}"),
-               ("least", "least", "{:9.2f}"), ("most", "most", "{:9.2f}"), ("ms a step", "ms a step", "{:10.4f}"),
-               ("once ms", "once ms", "{:9.2f}"), ("cores", "cores", "{:6.2f}"))
+               *spread("{:9.2f}"), ("ms a step", "ms a step", "{:10.4f}"),
+               ("once ms", "once ms", "{:9.2f}"))
     return [Table("a step, float64; once: what the coefficients of an interval cost before its steps", columns, rows)]

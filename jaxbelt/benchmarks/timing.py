@@ -2,7 +2,8 @@
 
 Wall time of one compiled loop divided by its steps, so that what a call costs does not count. Cases that are compared run round
 by round one after another: what else the machine does falls on all of them alike. What is printed is the median of the rounds and
-their smallest and largest; `cores` is CPU time over wall time, 1 where one core works and is not disturbed.
+their smallest and largest; `cores` is processor time over wall time, 1 where one core works and is not disturbed. Ratios are of
+`busy` times: on a CPU the smaller of wall and processor time, which other work on the machine does not lengthen.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Callable, Mapping
 import jax
 from jax import lax
 
-__all__ = ["Effort", "FULL", "QUICK", "Timing", "Loop", "timed", "timed_pairs", "Table", "size"]
+__all__ = ["Effort", "FULL", "QUICK", "Timing", "Loop", "spread", "timed", "timed_pairs", "Table", "size"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,11 +34,12 @@ FULL, QUICK = Effort(), Effort(rounds=2, seconds=0.0, least=2, most=2)
 
 @dataclasses.dataclass(frozen=True)
 class Timing:
-    """Seconds a step: median, least and most of the rounds; steps a round; cores in use."""
+    """Seconds a step: median, least and most of the rounds, the median busy time; steps a round; cores in use."""
 
     median: float
     least: float
     most: float
+    busy: float
     rounds: int
     steps: int
     cores: float
@@ -45,7 +47,7 @@ class Timing:
     def row(self, scale: float, name: str) -> dict:
         """Entries of a table: `name`, its range and cores, in units of 1/scale seconds."""
         return {name: scale * self.median, "least": scale * self.least, "most": scale * self.most, "cores": self.cores,
-                "rounds": self.rounds, "steps a round": self.steps}
+                "busy": scale * self.busy, "rounds": self.rounds, "steps a round": self.steps}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +58,11 @@ class Table:
     columns: tuple
     rows: list
     notes: tuple = ()
+
+
+def spread(form: str) -> tuple:
+    """Columns of a `Table` for the entries of `Timing.row` beside its first."""
+    return (*((name, name, form) for name in ("least", "most", "busy")), ("cores", "cores", "{:6.2f}"))
 
 
 class Loop:
@@ -110,13 +117,20 @@ def timed_pairs(short: Callable, long: Callable, steps: int, effort: Effort = FU
     each = [(y - x) / (2 * steps) for (x, _), (y, _) in zip(a, b)]
     # a disturbed round may well be faster with more steps; the median of the calls is not
     middle = (statistics.median(y for y, _ in b) - statistics.median(x for x, _ in a)) / (2 * steps)
-    made = dataclasses.replace(_summary(each, 2 * steps, b), median=middle)
+    busy = (statistics.median(map(_busy, b)) - statistics.median(map(_busy, a))) / (2 * steps)
+    made = dataclasses.replace(_summary(each, 2 * steps, b), median=middle, busy=busy)
     return made, max(statistics.median(x for x, _ in a) - steps * middle, 0.0)
+
+
+def _busy(taken):
+    """Seconds of a round without what others did meanwhile; a host that waits for its accelerator is not idle."""
+    return min(taken) if jax.default_backend() == "cpu" else taken[0]
 
 
 def _summary(each, steps, taken):
     cores = statistics.median(c / max(w, 1e-9) for w, c in taken)
-    return Timing(statistics.median(each), min(each), max(each), len(each), steps, cores)
+    busy = statistics.median(map(_busy, taken)) / steps
+    return Timing(statistics.median(each), min(each), max(each), busy, len(each), steps, cores)
 
 
 def size(tree) -> int:
