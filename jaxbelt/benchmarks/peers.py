@@ -259,7 +259,7 @@ def part(quick: bool = False, names=None) -> list[Table]:
             row["scheme"] = peer
         rows.append(row)
     columns = (("code", "code", "{:40s}"), ("scheme", "scheme", "{:30s}"), ("us", "us a line and step", "{:18.3f}"),
-               *spread("{:9.3f}"), ("ratio", "times faster", "{:12.2f}"),
+               *spread("{:9.3f}"), ("ratio", "times faster", "{:12.3g}"),
                ("error", "error", "{:9.1e}"))
     title = f"radial diffusion D = d0 L^4, {set.cells} cells, {set.days:g} days in {set.steps} steps"
     return [Table(title, columns, rows, (f"times faster: than {base}, a line and step, in busy time",
