@@ -203,7 +203,8 @@ def flows(problem, t, dt):
     ends = {"alpha": (walls.get("low_alpha"), None), "lnp": (walls.get("low_p"), walls.get("high_p"))}
     (lower, upper), (lower_b, upper_b) = (ends[x] for x in axes)
     return [*out, TensorDiffusion(axes=axes, w11=w11, w12=w12, w22=w22, loss=loss, source=source, lower=lower, upper=upper,
-                                  lower_b=lower_b, upper_b=upper_b, steady=steady, rows=problem.plan.plane_rows)]
+                                  lower_b=lower_b, upper_b=upper_b, steady=steady, rows=problem.plan.plane_rows,
+                                  cap=max(32, grid[axes[1]].n))]
 
 
 def _whole(grid, flow):
