@@ -4,7 +4,7 @@
 
 The problem is that of `jaxbelt bench peers` (D_LL = d0 L^4, f = 0 at both walls, a decaying sine as the exact solution), 60 days.
 For every code: time of a whole run of a line and its error, at 50 to 400 cells with steps in proportion; then, at errors that all
-reach, the time it takes, by interpolation between its runs, and the ratio to spacepy's C kernel. jaxbelt's batch of 128 lines
+reach, the time it takes, by interpolation between its runs, and the ratio to spacepy's C kernel. jaxbelt's batch of 512 lines
 counts a line. All codes of a setting are timed in turn, round by round; what is done once (matrices, compiling) does not count.
 """
 

@@ -35,7 +35,7 @@ class Setting:
     cells: int = 200
     days: float = 60.0
     steps: int = 120
-    lines: int = 128
+    lines: int = 512
 
     @property
     def dt(self) -> float:
