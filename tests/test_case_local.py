@@ -77,6 +77,7 @@ def test_the_belt_in_four_coordinates_is_built():
     assert problem.parameters.kinetic is not None and problem.parameters.local.power.mlt == 6.0
 
 
+@pytest.mark.slow
 def test_the_belt_in_three_coordinates_is_built():
     """Hiss only inside of the plasmapause; chorus in the mean over MLT; the wall moves with the case's factor."""
     case = small("belt-3d", "[4, 6, 5]")

@@ -166,6 +166,7 @@ def test_one_label_is_the_drift_diffusion_equation(lifetime):
     np.testing.assert_allclose(many.f[-1][:, :, 1, 0], alone.f[-1], rtol=2e-5)
 
 
+@pytest.mark.slow
 def test_scattering_in_labels_is_scattering_at_L():
     """Pure pitch-angle diffusion at L = 4 in the labels of L = 6: what depends on the local momentum alone stays."""
     daa = function(lambda t, alpha, *_: 0.3 + 0.2 * jnp.sin(alpha) ** 2, steady=True)

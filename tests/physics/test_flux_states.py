@@ -223,6 +223,7 @@ def errors(n):
     return np.array([np.max(np.abs(at - 1.0)), np.max(np.abs(total / share - 1.0))])
 
 
+@pytest.mark.slow
 def test_fourth_order_between_the_cells():
     coarse, fine = errors(20), errors(40)
     orders = np.log2(coarse / fine)
