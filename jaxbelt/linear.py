@@ -89,7 +89,7 @@ def default_backend(platform: str, n: int, lines: int = 1, shared: bool = True, 
     "dense"     the inverse as a (batched) matrix product: elsewhere, where a loop of 2 n dependent operations costs its launches
                 however few the lines; up to 512 cells, and where lines have factors of their own as long as the inverses take no
                 more than 1 GiB.
-    "pallas"    one kernel (see `linear_pallas`): never by itself, since it has been measured nowhere yet. Ask for it by name.
+    "pallas"    one kernel (see `linear_pallas`): never by itself, since it has run on no GPU yet. Ask for it by name.
     """
     if platform == "cpu":
         return "sweep"

@@ -10,7 +10,8 @@ and 3 of the factors where every line has its own (5 on a ring). Nothing else is
 what a GPU can do beside it. Bandwidth is the limit of many lines, 2 n dependent steps (some hundred cycles each where they miss
 the cache) that of few. At 4 TB/s and float64 it is 8 ns a thousand cells with shared factors, 14 ns with factors of their own.
 
-Opt-in by `backend="pallas"`; it has been compiled for CUDA, and timed nowhere yet. On the CPU it is interpreted: right, and slow.
+Opt-in by `backend="pallas"`. It is lowered for CUDA (Triton) in the tests, and has run on no GPU yet. On the CPU it is
+interpreted: right, and slow.
 """
 
 from __future__ import annotations
