@@ -6,6 +6,7 @@ The problem is that of `jaxbelt bench peers` (D_LL = d0 L^4, f = 0 at both walls
 For every code: time of a whole run of a line and its error, at 50 to 400 cells with steps in proportion; then, at errors that all
 reach, the time it takes, by interpolation between its runs, and the ratio to spacepy's C kernel. jaxbelt's batch of 512 lines
 counts a line. All codes of a setting are timed in turn, round by round; what is done once (matrices, compiling) does not count.
+Busy time is the smaller of wall and processor time.
 """
 
 from __future__ import annotations
@@ -29,17 +30,17 @@ ERRORS = (3e-3, 1e-3, 3e-4)
 
 
 def runs(rounds):
-    """{code: list of (cells, steps, seconds a line: median, least, most; error)}."""
+    """{code: list of (cells, steps, seconds a line: busy, least, most; error)}."""
     out, missing = {}, {}
     for setting in SETTINGS:
         made = peers(setting)
         missing |= {k: p for k, p in made.items() if not isinstance(p, Peer)}
         made = {k: p for k, p in made.items() if isinstance(p, Peer)}
         taken = timed({k: p.call for k, p in made.items()}, dataclasses.replace(FULL, rounds=rounds, least=1))
-        print(f"\n{setting.cells} cells, {setting.steps} steps: ms a run and line (least to most), error")
+        print(f"\n{setting.cells} cells, {setting.steps} steps: ms a run and line, busy time (wall time: least to most), error")
         for name, peer in made.items():
             whole = setting.steps / peer.steps_a_call / peer.lines
-            t = [whole * x for x in (taken[name].median, taken[name].least, taken[name].most)]
+            t = [whole * x for x in (taken[name].busy, taken[name].least, taken[name].most)]
             out.setdefault(name, []).append((setting.cells, setting.steps, *t, peer.error))
             print(f"  {name:38s}{peer.scheme:32s}{1e3 * t[0]:11.4f} ({1e3 * t[1]:.4f} to {1e3 * t[2]:.4f}){peer.error:10.1e}",
                   flush=True)
@@ -71,7 +72,7 @@ def main():
         line = ""
         for e, b in zip(ERRORS, base):
             t = at_error(rows, e)
-            line += f"{'--':>20s}" if t is None else f"{1e3 * t:10.4f} " + (f"({b / t:7.2f})" if b else " " * 9)
+            line += f"{'--':>20s}" if t is None else f"{1e3 * t:10.4f} " + (f"({b / t:7.3g})" if b else " " * 9)
         print(f"  {name:38s}{line}")
     if given.json:
         with open(given.json, "w") as file:
