@@ -143,7 +143,7 @@ def test_tables_of_waves_and_of_fluxes(tmp_path):
     ({"grid": ONE + "\nalpha = [5.0, 95.0]"}, r"grid.alpha = .*needs 0 < lowest < highest <= 90"),
     ({"grid": ONE + "\nangle = [5.0, 90.0]"}, "grid.angle = .*unknown key"),
     ({"grid": ONE.replace("[6, 5]", "[4, 6, 5]")}, "L: needs .inner, outer. walls"),
-    ({"grid": ONE.replace("L_ref = 4.5", "L = [3.0, 5.0]")}, "L_ref: two axes"),
+    ({"grid": ONE.replace("L_ref = 4.5", "L = [3.0, 5.0]")}, "cells: two numbers are"),
     ({"parameters": WAVES.replace("amplitude", "amplitud")}, 'chorus.amplitud = .*did you mean "amplitude"'),
     ({"parameters": WAVES.replace("chorus", "chorous")}, r'parameters.chorous\]: unknown table \(did you mean "chorus"'),
     ({"parameters": WAVES.replace('"50 pT"', '"kp"')}, "chorus.amplitude = .kp.: needs parameters.kp"),

@@ -71,6 +71,8 @@ def _grid(table: Table, species, ld):
     alpha = table.numbers("alpha", [5.0, 90.0], size=2)
     if not 0.0 < alpha[0] < alpha[1] <= 90.0:
         raise table.error("alpha", "needs 0 < lowest < highest <= 90 [deg]")
+    if alpha[1] <= 0.5 * math.pi + 0.01:
+        raise table.error("alpha", f"is in degrees, and ends at {alpha[1]:g}: radians given?")
     energy = table.quantities("energy", "energy")
     if len(energy) != 2:
         raise table.error("energy", f"needs two energies, the lowest and the highest, has {len(energy)}")

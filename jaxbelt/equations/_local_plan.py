@@ -20,6 +20,7 @@ __all__ = ["Plan", "check_axes", "checked"]
 
 _MOMENTS = 4               # at which the local tensor is looked at
 _FAR = 1000                # cells: farther links are not told apart
+_SLOPE = 0.01              # of cross diffusion that changes anything: F falls by a few e-folds along ln p
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +33,11 @@ class Plan(drift.Plan):
     high_p: str = "no flux"
     plane: tuple[str, str] = ("lnp", "alpha")
     plane_rows: int = 1
+
+    def check_start(self, f0):
+        """ValueError where f0 is negative."""
+        if not isinstance(f0, jax.core.Tracer) and np.any(np.asarray(f0) < 0):
+            raise ValueError(f"f0: must be at least 0 everywhere, got {float(np.min(np.asarray(f0))):g}")
 
 
 def check_axes(grid, prm, kinds) -> None:
@@ -49,6 +55,30 @@ def check_axes(grid, prm, kinds) -> None:
             if kinds[name] != "no flux":
                 raise ValueError(f"{name}: is a wall in L; the grid has {', '.join(grid.names)}")
     drift.check_shapes(grid, prm)
+    for wave in _waves(prm):
+        if not callable(wave):
+            raise ValueError(f"local: needs a callable of (t, alpha, E, L[, phi]) such as LocalTensor(daa=...), got "
+                             f"{type(wave).__name__}")
+        if getattr(wave, "electrons", False) and grid.species.charge > 0:
+            raise ValueError(f"local: {type(wave).__name__} is for electrons, the grid's particles are positive")
+
+
+def _waves(prm) -> tuple:
+    return prm.local if isinstance(prm.local, tuple) else () if prm.local is None else (prm.local,)
+
+
+def _check_result(grid, wave, t, local):
+    """Three entries that fit the grid."""
+    try:
+        made = wave(t, *local)
+        found = [jnp.shape(x) for x in made]
+        whole = jnp.broadcast_shapes(grid.shape, *found)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"local: {type(wave).__name__} cannot be evaluated on the grid {grid.shape} "
+                         f"({', '.join(grid.names)}): {' '.join(str(error).split())}") from None
+    if len(found) != 3 or whole != grid.shape:
+        raise ValueError(f"local: {type(wave).__name__} must return (D_aa, D_ap/p, D_pp/p^2), arrays that fit the grid "
+                         f"{grid.shape}; it returned {len(found)} of shapes {found}")
 
 
 def checked(made, tensor):
@@ -62,9 +92,11 @@ def checked(made, tensor):
     moments = np.asarray(jumps(prm, made.boundary) or (0.0,))
     moments = moments[np.unique(np.linspace(0, moments.size - 1, _MOMENTS).astype(int))]
     local = grid.local()
-    for wave in prm.local if isinstance(prm.local, tuple) else () if prm.local is None else (prm.local,):
+    for wave in _waves(prm):
+        jax.eval_shape(lambda t, wave=wave: _check_result(grid, wave, Time.at(t), local), 0.0)
         if hasattr(wave, "covers") and getattr(wave, "outside", "error") == "error":
-            said = wave.covers(np.asarray(local[1]), np.asarray(local[2]))
+            density = np.array([np.asarray(evaluate(wave.density, Time.at(jnp.asarray(m)), *local[2:])) for m in moments])
+            said = wave.covers(np.asarray(local[1]), np.asarray(local[2]), density)
             if said:
                 raise ValueError(f"local: the grid goes outside the tables: {said}; take other cells, or let the table hold "
                                  "its edge values with replace(outside='edge')")
@@ -76,6 +108,10 @@ def checked(made, tensor):
                 rate = np.asarray(loss_rate(value, t, *local[2:]))
                 if not np.all(rate >= 0):
                     raise ValueError(f"{name}: must be positive everywhere, not NaN")
+                if name == "loss_cone" and not np.any(rate > 0) and made.plan.low_alpha == "no flux":
+                    warnings.warn(f"loss_cone: nothing is lost: no cell has its centre in the loss cone; start alpha lower "
+                                  f"(now {math.degrees(grid['alpha'].faces[0]):.3g} deg), take more cells, or give "
+                                  "low_alpha=0.0", stacklevel=4)
         if prm.energy_loss is not None:
             rate = np.asarray(evaluate(prm.energy_loss, t, *local))
             if not np.all(rate >= 0):
@@ -107,10 +143,18 @@ def _checked_tensor(grid, tensor):
     daa, dap, dpp = (np.asarray(d) / DAY for d in tensor)
     ha, hp = (grid.along(x, np.diff(grid[x].faces)) for x in ("alpha", "lnp"))
     w = np.broadcast_arrays(daa / ha**2, dap / (ha * hp), dpp / hp**2)
-    try:
-        check_psd(*w)
-    except ValueError as error:
-        raise ValueError(f"local: {error} (in alpha and ln p of the labels)") from None
+    rho = np.abs(w[1]) / np.sqrt(np.where(w[0] * w[2] > 0, w[0] * w[2], np.inf))
+    for name, d, bad in (("D_aa", daa, ~(daa >= 0)), ("D_pp", dpp, ~(dpp >= 0)), ("D_ap", dap, ~np.isfinite(dap))):
+        if np.any(bad):
+            raise ValueError(f"local: {name} must be finite{' and at least 0' * (name != 'D_ap')} everywhere, got "
+                             f"{d[bad][0] * DAY:g} per day (in the labels)")
+    if np.max(rho) > 1.01:
+        at = np.unravel_index(np.argmax(rho), rho.shape)
+        values = ", ".join(f"{n} = {np.broadcast_to(d, rho.shape)[at] * DAY:.3g}" for n, d in
+                           (("D_aa", daa), ("D_ap", dap), ("D_pp", dpp)))
+        raise ValueError(f"local: the tensor is not positive semi-definite: |D_ap| is {rho[at]:.4g} times sqrt(D_aa D_pp) in "
+                         f"cell {tuple(int(i) for i in at)} of the labels ({values} per day); at most 1.01 is corrected")
+    check_psd(*w)
     return w
 
 
@@ -139,29 +183,27 @@ def _stencil(grid, tensors) -> dict:
 def _warn_of_far_links(grid, tensors, axes) -> None:
     """Cells that are too long in ln p for the slope D_ap/D_aa are linked with cells at quite another pitch angle."""
     n = grid[axes[1]].n
+    steps = [grid.along(x, np.diff(grid[x].faces)) for x in axes]
     for w in tensors:
-        waa, wap, wpp = (jnp.asarray(x) for x in w)
+        waa, wap, wpp = (np.broadcast_to(x, np.broadcast_shapes(*(y.shape for y in w))) for x in w)
         first, second = (waa, wpp) if axes[0] == "alpha" else (wpp, waa)
-        reach, rho2 = (np.asarray(x) for x in _reach(first, wap, second))
-        total = np.sum(rho2)
-        share = np.sum(rho2[reach > 0.5 * n]) / total if total > 0 else 0.0
-        if share > 0.05:
-            order = np.argsort(reach, axis=None)
-            far = reach.ravel()[order][np.searchsorted(np.cumsum(rho2.ravel()[order]), 0.97 * total)]
-            warnings.warn(f"local: in {100 * share:.0f} % of the plane the cross diffusion is linked over more than half of the "
-                          f"cells in {axes[1]}, which errs (by 10 to 30 % there): D_ap is small against D_aa for cells of this "
-                          f"shape; take about {math.ceil(far / (0.4 * n))} times as many cells in {axes[0]}, and fewer in "
-                          f"{axes[1]}", stacklevel=5)
+        reach = np.asarray(_reach(*(jnp.asarray(x) for x in (first, wap, second))))
+        slope = np.abs(wap) * steps[0] / (np.where(second > 0, second, np.inf) * steps[1])
+        far = (reach > 0.5 * n) & (slope > _SLOPE)
+        if np.mean(far) > 0.02:
+            factor = math.ceil(np.quantile(reach[slope > _SLOPE], 0.97) / (0.4 * n))
+            warnings.warn(f"local: in {100 * np.mean(far):.0f} % of the cells the cross diffusion is linked over more than half "
+                          f"of the cells in {axes[1]}, where it errs, by tens of per cent at worst: D_ap is small against D_aa for "
+                          f"cells of this shape; take about {factor} times as many cells in {axes[0]}, and fewer in {axes[1]}",
+                          stacklevel=5)
             return
 
 
 @jax.jit
 def _reach(w11, w12, w22):
-    """(cells along the second axis that the links of a cell span, its correlation squared)."""
+    """Cells along the second axis that the links of a cell span."""
     p, q, lam, _ = decompose(w11, w12, w22, 1, _FAR)
-    there = w11 * w22 > 0
-    rho2 = jnp.where(there, w12**2 / jnp.where(there, w11 * w22, 1.0), 0.0)
-    return jnp.max(jnp.where((lam > 0) & (p > 0), jnp.abs(q), 0), axis=0), rho2
+    return jnp.max(jnp.where((lam > 0) & (p > 0), jnp.abs(q), 0), axis=0)
 
 
 _clamped = jax.jit(clamped, static_argnums=3)

@@ -44,6 +44,7 @@ __all__ = ["LabelGrid", "LocalTensor", "Parameters", "add_coordinates", "flows",
            "problem", "tensor_in_labels"]
 
 _FEW, _LONG = 64, 128      # matrices of lines in L that are worth having, and their largest size
+_MOST = 1e4                # MeV
 _WALLS = ("inner", "outer", "low_alpha", "low_p", "high_p")
 
 
@@ -88,22 +89,25 @@ def grid(L=None, *, alpha=(0.0873, 0.5 * math.pi), energy=None, p=None, cells, L
     equal cells in ln p. At smaller L the same labels have higher energies: p grows as L^-3/2 at 90 degrees.
     Raises ValueError, one line, where a number cannot be.
     """
-    cells = tuple(int(n) for n in np.atleast_1d(cells) if float(n) == int(n) and n >= 2)
-    if len(cells) not in (2, 3, 4) or len(cells) != np.size(cells):
+    given = tuple(np.atleast_1d(cells).tolist())
+    if len(given) not in (2, 3, 4) or any(float(n) != int(n) or n < 2 for n in given):
         raise ValueError(f"cells: needs (n_L, n_phi, n_alpha, n_p), (n_L, n_alpha, n_p) or (n_alpha, n_p), whole numbers of at "
-                         f"least 2, got {cells}")
+                         f"least 2, got {given}")
+    cells = tuple(int(n) for n in given)
     if len(cells) == 2:
         if L is not None or L_ref is None:
-            raise ValueError("L_ref: two axes (alpha, lnp) need the L they are at as L_ref, and no L")
+            raise ValueError("cells: two numbers are (alpha, lnp) at one L: give that as L_ref, and no L; with L give three "
+                             "(L, alpha, lnp) or four (L, phi, alpha, lnp)")
         space = ()
     else:
         if L is None:
-            raise ValueError("L: needs (inner, outer) walls")
+            raise ValueError(f"L: needs (inner, outer) walls, because cells has {len(cells)} numbers (two would be alpha and lnp "
+                             "at L_ref)")
         space = dd.grid(L, cells[:-2], spacing=spacing).axes
         L_ref = space[0].faces[-1] if L_ref is None else L_ref
     if not (math.isfinite(L_ref) and L_ref >= 1.0):
         raise ValueError(f"L_ref: must be at least 1, got {L_ref:g}")
-    lo, hi = (float(x) for x in alpha)
+    lo, hi = _two("alpha", alpha)
     if not 0.0 < lo < hi <= 0.5 * math.pi * (1 + 1e-12):
         raise ValueError(f"alpha: needs 0 < lowest < highest <= pi/2 [rad], got ({lo:g}, {hi:g})" +
                          ("; degrees given?" if hi > 2.0 else ""))
@@ -111,12 +115,21 @@ def grid(L=None, *, alpha=(0.0873, 0.5 * math.pi), energy=None, p=None, cells, L
     if (energy is None) == (p is None):
         raise ValueError("energy, p: give one of the two")
     name, ends = ("energy", energy) if p is None else ("p", p)
-    ends = tuple(float(x) for x in ends)
+    ends = _two(name, ends)
+    if ends[1] > _MOST:
+        raise ValueError(f"{name}: {ends[1]:g} MeV is beyond any belt; keV given?")
     if not 0.0 < ends[0] < ends[1] < math.inf:
         raise ValueError(f"{name}: needs 0 < lowest < highest [MeV], got ({ends[0]:g}, {ends[1]:g})")
     first, last = (math.log(float(momentum(x, species)) if p is None else x) for x in ends)
     angles = np.linspace(lo, min(hi, 0.5 * math.pi), cells[-2] + 1)
     return LabelGrid((*space, *label_axes(angles, np.linspace(first, last, cells[-1] + 1))), L_ref=float(L_ref), species=species)
+
+
+def _two(name, ends) -> tuple[float, float]:
+    """Two numbers, or a ValueError."""
+    if np.shape(ends) != (2,):
+        raise ValueError(f"{name}: needs two numbers, (lowest, highest), got {ends}")
+    return float(ends[0]), float(ends[1])
 
 
 def kinetic_energy(grid: LabelGrid, planet=EARTH) -> KineticEnergy:
@@ -125,7 +138,9 @@ def kinetic_energy(grid: LabelGrid, planet=EARTH) -> KineticEnergy:
 
 
 def loss_cone(grid: LabelGrid, altitude=100.0, planet=EARTH) -> LossConeLifetime:
-    """The lifetime T_b/4 of what mirrors below an altitude [km], cell by cell: `Parameters(loss_cone=loss_cone(grid))`."""
+    """The lifetime T_b/4 of what mirrors below an altitude [km]: `Parameters(loss_cone=loss_cone(grid))`.
+
+    A cell is in the loss cone if its centre is: let a few cells lie inside (`problem` warns where there is none)."""
     return LossConeLifetime(energy=np.asarray(grid.energy()), pitch_angle=np.asarray(grid.alpha()), altitude=altitude,
                             species=grid.species, planet=planet)
 
@@ -141,7 +156,8 @@ def problem(grid: LabelGrid, parameters: Parameters, *, inner="no flux", outer="
     it is projected, with a warning), energies or L lie outside a wave table, the drift crosses a no-flux wall.
     """
     if not isinstance(parameters, Parameters):
-        raise ValueError(f"parameters: needs local_diffusion.Parameters, got {type(parameters).__name__}")
+        kind = type(parameters)
+        raise ValueError(f"parameters: needs local_diffusion.Parameters, got {kind.__module__.split('.')[-1]}.{kind.__name__}")
     if not isinstance(grid, LabelGrid):
         raise ValueError("grid: needs a grid of labels, made with local_diffusion.grid")
     parameters = dd._one_planet(parameters, planet)

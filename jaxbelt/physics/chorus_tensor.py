@@ -50,6 +50,7 @@ class ChorusTensor:
     power: Any = 1.0
     density: Any = 2.5
     amplitude: float = static(100.0)
+    electrons = True
 
     def __call__(self, t, alpha, energy, L, *rest):
         alpha, energy, L = (jnp.asarray(x) for x in (alpha, energy, L))

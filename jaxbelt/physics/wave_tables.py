@@ -71,11 +71,15 @@ class WaveTable:
     amplitude: float = static(100.0)
     report: Any = static(None)
     outside: str = static("error")
+    electrons = True
 
-    def covers(self, energy, L) -> str:
-        """A sentence naming what of (energy [MeV], L) lies outside the tables, or ""."""
+    def covers(self, energy, L, density=None) -> str:
+        """A sentence naming what of (energy [MeV], L, f_pe/f_ce) lies outside the tables, or ""."""
         said = []
-        for name, unit, given, nodes in (("E", " MeV", energy, self.energy.array), ("L", "", L, self.L.array)):
+        for name, unit, given, nodes in (("E", " MeV", energy, self.energy.array), ("L", "", L, self.L.array),
+                                         ("f_pe/f_ce", "", density, self.ratio.array)):
+            if given is None:
+                continue
             low, high = float(np.min(given)), float(np.max(given))
             if low < nodes[0] * (1 - 1e-9) or high > nodes[-1] * (1 + 1e-9):
                 said.append(f"{name} = {low:g} to {high:g}{unit} (tables: {nodes[0]:g} to {nodes[-1]:g})")

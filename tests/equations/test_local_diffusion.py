@@ -13,6 +13,7 @@ from jaxbelt import drift_diffusion as dd
 from jaxbelt import local_diffusion as ld
 from jaxbelt.coefficients import function
 from jaxbelt.physics import labels
+from jaxbelt.physics.chorus_tensor import ChorusTensor
 from jaxbelt.physics.dipole import T0, T1, T
 
 jax.config.update("jax_enable_x64", True)
@@ -247,6 +248,14 @@ def test_labels_there_and_back():
     np.testing.assert_allclose(lnp, grid.centers("lnp") * np.ones_like(lnp), atol=1e-12)
 
 
+def test_a_loss_cone_without_cells_and_a_negative_start_are_said():
+    grid = ld.grid(L_ref=5.0, alpha=(0.2, 1.5), energy=(0.3, 1.5), cells=(4, 4))
+    with pytest.warns(UserWarning, match="loss_cone: nothing is lost"):
+        problem = ld.problem(grid, ld.Parameters(local=ld.LocalTensor(daa=1.0), loss_cone=ld.loss_cone(grid)))
+    with pytest.raises(ValueError, match="f0: must be at least 0"):
+        jb.solve(problem, -np.ones(grid.shape), t=[0.0, 1.0], dt=1.0)
+
+
 BAD = [
     (dict(alpha=(5.0, 90.0)), {}, {}, "alpha: needs .* degrees given"),
     (dict(energy=(0.0, 1.0)), {}, {}, "energy: needs 0 < lowest"),
@@ -254,8 +263,16 @@ BAD = [
     (dict(cells=(4, 1)), {}, {}, "cells: needs"),
     (dict(L_ref=0.5), {}, {}, "L_ref: must be at least 1"),
     ({}, dict(dll=1.0), {}, "dll: needs an axis L"),
-    ({}, dict(local=ld.LocalTensor(daa=1.0, dap=1.2, dpp=1.0)), {}, "local: tensor is not positive semi-definite"),
-    ({}, dict(local=ld.LocalTensor(daa=-1.0)), {}, "local: tensor: w"),
+    ({}, dict(local=ld.LocalTensor(daa=1.0, dap=1.2, dpp=1.0)), {},
+     "local: the tensor is not positive semi-definite: .D_ap. is 1.2 times"),
+    ({}, dict(local=ld.LocalTensor(daa=-1.0)), {}, "local: D_aa must be finite and at least 0 everywhere, got -1"),
+    (dict(energy=(100.0, 30000.0)), {}, {}, "energy: 30000 MeV .* keV given"),
+    (dict(energy=1.0), {}, {}, "energy: needs two numbers"),
+    (dict(cells=(4, 4.5)), {}, {}, "cells: needs .* got .4.0, 4.5"),
+    ({}, dict(local=np.ones((4, 4))), {}, "local: needs a callable .* got ndarray"),
+    ({}, dict(local=ld.LocalTensor(daa=np.ones((3, 4)))), {}, "local: LocalTensor cannot be evaluated"),
+    ({}, dict(local=function(lambda t, *x: (1.0, 0.0), steady=True)), {}, "must return .D_aa, D_ap/p, D_pp/p.2."),
+    (dict(species="proton"), dict(local=ChorusTensor()), {}, "local: ChorusTensor is for electrons"),
     ({}, dict(local=ld.LocalTensor(daa=1.0)), dict(outer=1.0), "outer: is a wall in L"),
     ({}, {}, dict(low_p=1.0), "low_p: a value on this wall does nothing"),
     ({}, dict(local=ld.LocalTensor(daa=1.0)), dict(low_alpha="open"), "low_alpha: 'open' is unknown"),
