@@ -194,7 +194,7 @@ def _warn_of_far_links(grid, tensors, axes) -> None:
             factor = math.ceil(np.quantile(reach[slope > _SLOPE], 0.97) / (0.4 * n))
             warnings.warn(f"local: in {100 * np.mean(far):.0f} % of the cells the cross diffusion is linked over more than half "
                           f"of the cells in {axes[1]}, where it errs, by tens of per cent at worst: D_ap is small against D_aa "
-                          f"for cells of this shape; take about {factor} times as many cells in {axes[0]}, and fewer in {axes[1]}",
+                          f"for cells of this shape; take about {factor} times as many in {axes[0]}, and fewer in {axes[1]}",
                           stacklevel=5)
             return
 
