@@ -236,7 +236,7 @@ def picture(args, grid, energy, alpha, before, after, without):
     gained.set_ylim(0, 3)
     gained.set_ylabel("flux after a day over flux at the start")
     gained.set_title("what a day of chorus adds, with and without $D_{\\alpha p}$")
-    gained.legend(fontsize=7, loc="upper right")
+    gained.legend(fontsize=7, loc="lower right", ncol=2)
     ticks = (0.1, 0.2, 0.5, 1.0, 2.0, 3.0)
     for axis in ax.ravel():
         axis.set_xscale("log")
