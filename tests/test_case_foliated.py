@@ -59,6 +59,7 @@ def test_the_shipped_cases_run_and_are_drawn(tmp_path):
     assert dry.tables > 0 and dry.problem.tables is None
 
 
+@pytest.mark.slow
 def test_theta_rotation_walls_and_friction():
     case = made('D_perp = 5e-3\nD_par = 1e-3\nD_theta = 1e-3\ngamma = "closing"\nrotation = 0.2\nlifetime = "9 R_p/v_th"',
                 grid="theta = 8", initial="amplitude = 0.5\nwave = 1\npsi = 0.6\nwidth = 0.05",

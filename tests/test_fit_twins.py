@@ -105,6 +105,7 @@ def test_velocity_diffusion_knows_one_combination_of_its_rates(twins):
 
 
 @pytest.mark.filterwarnings("ignore:cells of chi")
+@pytest.mark.slow
 def test_noise_of_the_foliated_equation_from_temperatures(twins):
     grid = foliated.grid(psi=(0.5, 0.7), cells=(8, 16, 8), mu=[1.0], v_max=4.0)
     problem = foliated.problem(grid, foliated.Parameters(D_perp=5e-3, alpha=0.5), inner="absorbing", outer="absorbing", dt=0.5)

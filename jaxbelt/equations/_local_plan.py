@@ -18,6 +18,7 @@ from jaxbelt.physics.losses import rate as loss_rate
 
 __all__ = ["Plan", "check_axes", "checked"]
 
+_PLANES = 6                # along L and along phi, by which the stencil is chosen
 _MOMENTS = 4               # at which the local tensor is looked at
 _FAR = 1000                # cells: farther links are not told apart
 _SLOPE = 0.01              # of cross diffusion that changes anything: F falls by a few e-folds along ln p
@@ -117,7 +118,7 @@ def checked(made, tensor):
             if not np.all(rate >= 0):
                 raise ValueError("energy_loss: is a rate -d(ln p)/dt, at least 0 everywhere, not NaN")
         if prm.local is not None:
-            tensors.append(_checked_tensor(grid, read(grid, prm.local, t)))
+            tensors.append(_some_planes(_checked_tensor(grid, read(grid, prm.local, t))))
     for name in ("low_alpha", "low_p", "high_p"):
         if name in made.boundary:
             _check_wall(name, made.boundary[name], grid)
@@ -155,6 +156,14 @@ def _checked_tensor(grid, tensor):
         raise ValueError(f"local: the tensor is not positive semi-definite: |D_ap| is {rho[at]:.4g} times sqrt(D_aa D_pp) in "
                          f"cell {tuple(int(i) for i in at)} of the labels ({values} per day); at most 1.01 is corrected")
     check_psd(*w)
+    return w
+
+
+def _some_planes(w):
+    """The tensor at some (L, phi), spread over the grid: what the stencil is chosen by."""
+    for k in range(w[0].ndim - 2):
+        some = np.unique(np.linspace(0, w[0].shape[k] - 1, _PLANES).astype(int))
+        w = [np.take(x, some, axis=k) for x in w]
     return w
 
 
