@@ -189,6 +189,7 @@ def check_study(rows):
     assert 0.92 <= np.mean([row[4] for row in rows]) <= 0.98
 
 
+@pytest.mark.slow
 def test_bias_and_coverage_of_200_draws():
     check_study(study(2.0, RATIOS, (0.01, 0.05, 0.2), 200, np.geomspace(1.0, 300.0, 28), np.linspace(0, np.pi, 17)))
 
@@ -296,6 +297,7 @@ def test_gradients(tail):
 
 
 @pytest.mark.optimised
+@pytest.mark.slow
 def test_single_precision(tail):
     dist, true = tail
     narrow = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32) if np.asarray(x).dtype == np.float64 else x, dist)

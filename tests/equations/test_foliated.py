@@ -127,6 +127,7 @@ def test_a_closed_box_keeps_number_and_flat_state_and_gains_entropy(closed):
 
 
 @pytest.mark.optimised
+@pytest.mark.slow
 def test_a_closed_box_around(around):
     grid, problem = around
     sol = jb.solve(problem, blob(grid, 0.8), t=np.arange(0.0, 250.1, 5.0), dt=0.25)
@@ -266,6 +267,7 @@ def test_sources_and_lifetimes():
     assert abs(float(grid.content(sol.f[-1])) / (rate * 2.0 * (1 - np.exp(-0.5))) - 1) < 1e-12
 
 
+@pytest.mark.slow
 def test_a_drift_in_psi_moves_the_middle():
     grid = fo.grid(**SMALL | {"cells": (8, 16, 40)})
     prm = fo.Parameters(D_perp=1e-4, C_psi=lambda t, l, v, psi, mu: 0.02 + 0.0 * v * psi * mu)
@@ -277,6 +279,7 @@ def test_a_drift_in_psi_moves_the_middle():
     assert abs(mean[1] - mean[0] - 0.04) < 1e-3
 
 
+@pytest.mark.slow
 def test_runs_side_by_side_are_the_runs_alone():
     axis = jb.Axis.nodes("D_perp", [5e-3, 5e-4])
     both = fo.grid(**SMALL, nodes=axis)

@@ -64,7 +64,6 @@ def drifting():
     return prepare(problem, start(), data, free, t=T, dt=DT)
 
 
-@pytest.mark.slow
 def test_through_rotation_and_convection(drifting):
     setting, known = drifting
     scale = np.where(known.start == 0, 1.0, np.abs(known.start))

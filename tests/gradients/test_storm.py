@@ -17,6 +17,7 @@ HOUR = 3600.0
 
 
 @pytest.mark.plain
+@pytest.mark.slow
 def test_storm_with_convection_waves_and_shadowing():
     """All D_LL, convection, lifetime, shadowing and driver values and both walls, through a jump of Kp as the storm arrives."""
     # turned by 0.3 h: the field that is symmetric about dawn and dusk has ties in the limiters, where there are two derivatives
