@@ -47,6 +47,7 @@ def test_nodes_equal_single_runs_and_close_the_budget():
     assert abs(content[-1] - content[0] - sum(v[-1] for v in sol.budget.values())) < 1e-13 * content[0]
 
 
+@pytest.mark.slow
 def test_gradient_reaches_every_node_and_no_other():
     grid = dd.grid(L=(3.0, 7.0), cells=24, mu=MU)
     problem = dd.problem(grid, [dd.Parameters(dll=jb.radial_diffusion.PowerLaw(d0=1e-9 * mu)) for mu in MU], outer=1.0)

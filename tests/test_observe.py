@@ -319,6 +319,7 @@ def batch():
     return solve, orbit, mu
 
 
+@pytest.mark.slow
 def test_gradients_through_a_run_a_batch_of_mu_and_a_channel():
     solve, orbit, mu = batch()
     channels = [Channel(energy=(0.7, 1.0)), Channel(energy=1.6, pitch_angle=60.0)]

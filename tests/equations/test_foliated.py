@@ -109,6 +109,7 @@ def entropies(grid, f):
 EVERY_STEP = np.arange(0.0, 250.1, 0.25)                       # one program for the two tests, and for both states
 
 
+@pytest.mark.slow
 @pytest.mark.optimised
 def test_a_closed_box_keeps_number_and_flat_state_and_gains_entropy(closed):
     grid, problem = closed

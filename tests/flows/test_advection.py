@@ -82,6 +82,7 @@ def test_reconstruction_is_exact_for_polynomials_and_of_second_order_at_walls():
         np.testing.assert_allclose(rows[1:-1], np.diff(primitive(cut)), rtol=0, atol=2e-15)
 
 
+@pytest.mark.slow
 def test_diagonals_are_those_of_the_matrix():
     for n in (1, 2, 3, 4, 6, 13):
         axis = Axis.cells("p", np.cumsum(np.r_[-1.0, np.random.default_rng(n).uniform(0.5, 1.5, n)]))

@@ -76,6 +76,7 @@ def test_wave():
     check(dd.problem(grid, prm, inner="open", outer="open"), f0, [0, 600, 1200.0], 60.0, eps=2e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("c, offsets", [(3e-4, 3), pytest.param(3e-3, 6, marks=pytest.mark.slow)])
 def test_full_tensor(c, offsets):
     grid, f0 = belt((16, 12))
