@@ -271,6 +271,18 @@ def wall_factor(t, *phi, times, log_factor, amplitude, peak):
     return jnp.exp(log_f + a * jnp.cos(phi[0] - peak) - jnp.abs(a)) / i0e(a)
 
 
+def factors_in_time(table: Table) -> tuple[list, list]:
+    """The increasing `times` of a wall and its positive `factor` at each."""
+    times, factor = table.quantities("times", "time"), table.numbers("factor")
+    if len(times) != len(factor):
+        raise table.error("factor", f"needs one number for each of the {len(times)} times, has {len(factor)}")
+    if any(b <= a for a, b in zip(times, times[1:])):
+        raise table.error("times", "times must increase")
+    if min(factor) <= 0:
+        raise table.error("factor", "must be positive numbers")
+    return times, factor
+
+
 def _wall(walls: Table, key: str, initial: _Initial, L: float, angle: bool, scale: float):
     """(boundary value, driver for the file or None, note or None) of one wall; scale: a population's factor."""
     given = walls.get(key)
@@ -288,13 +300,7 @@ def _wall(walls: Table, key: str, initial: _Initial, L: float, angle: bool, scal
         return scale * table.number("value", low=0.0), None, None
     if initial.profile is None:
         raise table.error("factor", "is times an initial f that is written out, not measured")
-    times, factor = table.quantities("times", "time"), table.numbers("factor")
-    if len(times) != len(factor):
-        raise table.error("factor", f"needs one number for each of the {len(times)} times, has {len(factor)}")
-    if any(b <= a for a, b in zip(times, times[1:])):
-        raise table.error("times", "times must increase")
-    if min(factor) <= 0:
-        raise table.error("factor", "must be positive numbers")
+    times, factor = factors_in_time(table)
     amplitude = np.zeros(len(times))
     if "mlt_log_amplitude" in table:
         if not angle:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxbelt.cases import Built, _belt
-from jaxbelt.cases.drift_diffusion import wall_factor
+from jaxbelt.cases.drift_diffusion import factors_in_time, wall_factor
 from jaxbelt.coefficients import function
 from jaxbelt.config import Table, section, suggest
 
@@ -266,13 +266,7 @@ def _wall(walls: Table, key: str, initial: _Initial, grid):
     if not isinstance(given, dict):
         return walls.number(key, low=0.0), None
     table = walls.table(key, _WALL)
-    times, factor = table.quantities("times", "time"), table.numbers("factor")
-    if len(times) != len(factor):
-        raise table.error("factor", f"needs one number for each of the {len(times)} times, has {len(factor)}")
-    if any(b <= a for a, b in zip(times, times[1:])):
-        raise table.error("times", "times must increase")
-    if min(factor) <= 0:
-        raise table.error("factor", "must be positive numbers")
+    times, factor = factors_in_time(table)
     made = {"wall": initial.wall(axis, side), "times": np.asarray(times), "log_factor": np.log(np.asarray(factor))}
     if "mlt_log_amplitude" in table:
         if "phi" not in grid.names or axis != "L":
