@@ -24,6 +24,7 @@ UNITS = {
     "time": {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "day": 86400.0, "days": 86400.0},
     "crossing": {"R_p/v_th": 1.0},
     "length": {"m": 1.0, "cm": 1e-2, "km": 1e3},
+    "altitude": {"km": 1.0, "m": 1e-3},
     "lifetime": {"d": 1.0, "day": 1.0, "days": 1.0, "h": 1 / 24, "min": 1 / 1440},
     "energy": {"MeV": 1.0, "keV": 1e-3, "eV": 1e-6},
     "mu": {"MeV/G": 1.0, "MeV/nT": 1e5, "keV/nT": 1e2},
@@ -31,8 +32,14 @@ UNITS = {
     "per second": {"1/s": 1.0, "1/min": 1 / 60, "1/h": 1 / 3600},
     "frequency": {"rad/s": 1.0, "mHz": 2e-3 * math.pi, "Hz": 2 * math.pi},
     "voltage": {"V": 1.0, "kV": 1e3},
-    "field": {"G": 1.0, "pT": 1e-8, "nT": 1e-5, "T": 1e4},
+    "field": {"G": 1.0, "nT": 1e-5, "T": 1e4},
+    "wave amplitude": {"pT": 1.0, "nT": 1e3},
 }
+# what an error shows of a kind: a value as it may stand in a case
+_EXAMPLES = {"time": "300 s", "crossing": "0.5 R_p/v_th", "length": "0.5 m", "altitude": "100 km", "lifetime": "10 d",
+             "energy": "1 MeV", "mu": "1000 MeV/G", "rate": "0.1 1/d", "per second": "0.1 1/s", "frequency": "4 mHz",
+             "voltage": "10 kV", "field": "0.31 G", "wave amplitude": "50 pT"}
+_NAMES = {"per second": "rate", "crossing": "time in crossings"}
 _REQUIRED = object()
 _QUANTITY = re.compile(r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(\S.*?)?\s*")
 
@@ -179,10 +186,10 @@ class Table:
             raise self.error(key, "must be whole numbers")
         return tuple(int(self._checked(key, v, low)) for v in values)
 
-    def quantity(self, key: str, kind: str, default=_REQUIRED, *, low=None, above=None) -> float:
-        """A number with its unit, such as "300 s", in the working unit of `kind` (see UNITS)."""
+    def quantity(self, key: str, kind: str, default=_REQUIRED, *, low=None, above=None, high=None, like="") -> float:
+        """A number with its unit, such as "300 s", in the working unit of `kind` (see UNITS); like: one as an error shows it."""
         value = self.get(key, default)
-        return value if value is default else self._quantity(key, value, kind, low, above)
+        return value if value is default else self._quantity(key, value, kind, low, above, high, like)
 
     def quantities(self, key: str, kind: str, default=_REQUIRED, *, low=None) -> list[float]:
         """A list of quantities, each with its unit."""
@@ -190,24 +197,27 @@ class Table:
         if value is default:
             return value
         if not isinstance(value, list) or not value:
-            raise self.error(key, f'must be a list such as ["1 {next(iter(UNITS[kind]))}"]')
+            raise self.error(key, f'must be a list such as ["{_EXAMPLES[kind]}"]')
         return [self._quantity(key, v, kind, low) for v in value]
 
-    def _quantity(self, key, value, kind, low=None, above=None) -> float:
-        units = UNITS[kind]
-        example = f'"{"300" if kind == "time" else "1"} {next(iter(units))}"'
+    def _quantity(self, key, value, kind, low=None, above=None, high=None, like="") -> float:
+        units, example = UNITS[kind], f'such as "{like or _EXAMPLES[kind]}"'
         if not isinstance(value, str):
-            raise self.error(key, f"needs a number with its unit in quotes, such as {example}")
+            raise self.error(key, f"needs a number with its unit in quotes, {example}")
         match = _QUANTITY.fullmatch(value)
         if not match:
-            raise self.error(key, f'"{value}" is not a number with a unit, such as {example}')
+            raise self.error(key, f'"{value}" is not a number with a unit, {example}')
         unit = match[2] or ""
         if unit not in units:
-            raise self.error(key, f'unit "{unit}" is not a unit of {kind}; use {", ".join(units)}' if unit
-                             else f"has no unit; use {', '.join(units)}")
+            use = f"use {', '.join(units)}, {example}"
+            raise self.error(key, f'unit "{unit}" is not a unit of {_NAMES.get(kind, kind)}; {use}' if unit
+                             else f"has no unit; {use}")
         size = float(match[1]) * units[unit]
-        if low is not None and size < low or above is not None and size <= above:
-            raise self.error(key, f"must be {f'at least {low:g}' if low is not None else f'above {above:g}'}")
+        for word, bound, bad in (("at least", low, low is not None and size < low),
+                                 ("above", above, above is not None and size <= above),
+                                 ("at most", high, high is not None and size > high)):
+            if bad:
+                raise self.error(key, f"must be {word} {bound:g}{f' {next(iter(units))}, {example}' if bound else ''}")
         return size
 
 

@@ -147,6 +147,11 @@ def test_tables_of_waves_and_of_fluxes(tmp_path):
     ({"parameters": WAVES.replace("amplitude", "amplitud")}, 'chorus.amplitud = .*did you mean "amplitude"'),
     ({"parameters": WAVES.replace("chorus", "chorous")}, r'parameters.chorous\]: unknown table \(did you mean "chorus"'),
     ({"parameters": WAVES.replace('"50 pT"', '"kp"')}, "chorus.amplitude = .kp.: needs parameters.kp"),
+    ({"parameters": WAVES.replace("50 pT", "50 nT")}, 'amplitude = "50 nT": must be at most 10000 pT, such as "50 pT"'),
+    ({"parameters": WAVES.replace("50 pT", "5e-7 G")}, 'unit "G" is not a unit of wave amplitude; use pT, nT, such as "50 pT"'),
+    ({"parameters": WAVES.replace('"50 pT"', "50")}, 'amplitude = 50: needs a number .* such as "50 pT"'),
+    ({"parameters": WAVES.replace('"100 km"', "100")}, 'loss_cone = 100: needs a number .* such as "100 km"'),
+    ({"initial": START + '\naltitude = "100 cm"'}, 'altitude = .*unit "cm" is not a unit of altitude; use km, m, such'),
     ({"parameters": WAVES.replace("0.25", "1.5")}, "chorus.coverage = 1.5: must be at least 0 and at most 1"),
     ({"parameters": WAVES.replace("0.25", '0.25, outside = "edge"')}, "chorus.outside = .*belongs to parameters.wave_tables"),
     ({"parameters": WAVES + '\nwave_tables = "none"'}, "wave_tables = .none.: there is no file or folder"),
@@ -168,6 +173,11 @@ def test_mistakes_are_named(kw, words, tmp_path):
     with pytest.raises(InputError, match=words) as caught:
         made(**kw, folder=tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_an_amplitude_in_nT_is_one_in_pT():
+    powers = [made(parameters=WAVES.replace("50 pT", text)).problem.parameters.local.power for text in ("50 pT", "0.05 nT")]
+    assert powers[0].b_w == 50.0 and abs(powers[1].b_w - 50.0) < 1e-12
 
 
 @pytest.mark.parametrize("kind, words", [

@@ -1,9 +1,11 @@
 """TOML in, typed values out, and the one line that every mistake gives."""
 
+import re
+
 import pytest
 
 from jaxbelt import cases
-from jaxbelt.config import InputError, Table, override, parse
+from jaxbelt.config import UNITS, InputError, Table, override, parse
 
 pytestmark = pytest.mark.plain
 
@@ -54,6 +56,16 @@ def test_quantities_carry_units():
         with pytest.raises(InputError, match=words) as e:
             t.quantity(key, "time")
         assert f"numerics.{key} = " in str(e.value)
+
+
+def test_every_kind_has_an_example_in_a_unit_of_its_own():
+    for kind, units in UNITS.items():
+        with pytest.raises(InputError, match="such as") as e:
+            Table({"a": 1.0}, "t").quantity("a", kind)
+        shown = re.search('such as "(.*)"', str(e.value))[1]
+        assert Table({"a": shown}).quantity("a", kind) > 0 and shown.partition(" ")[2] in units
+    with pytest.raises(InputError, match='must be above 5 km, such as "20 km"'):
+        Table({"a": "4000 m"}).quantity("a", "altitude", above=5.0, like="20 km")
 
 
 def test_overrides():

@@ -122,7 +122,8 @@ def _grid(table: Table, axis, foliated):
 
 
 def _units(prm: Table, foliated):
-    return foliated.units(1e6 * prm.quantity("T0", "energy", above=0), 1e-4 * prm.quantity("B0", "field", above=0),
+    return foliated.units(1e6 * prm.quantity("T0", "energy", above=0, like="100 eV"),
+                          1e-4 * prm.quantity("B0", "field", above=0, like="0.1 T"),
                           prm.quantity("R0", "length", above=0), species=prm.text("species", "proton"))
 
 

@@ -29,6 +29,7 @@ USUAL_PICTURES = ["energy-angle", "energy-spectrum", "flux-time"]
 _CHORUS = ("amplitude", "coverage", "density", "mlt", "mlt_width", "plasmapause", "outside")
 _WALL = ("factor", "times", "mlt_peak", "mlt_log_amplitude", "label")
 _SPECTRA = {"exponential": ("E0",), "power-law": ("index",), "kappa": ("E0", "kappa"), "flux-table": ("flux_table",)}
+_STRONGEST = 1e4       # pT: beyond the strongest waves of any kind in the belts, and 3 % of the field at L = 4.5
 _PSD_UNIT = "(c/(MeV cm))^3"
 
 
@@ -106,7 +107,7 @@ def _fields(prm: Table, grid, drive, planet, species, ld):
             raise prm.error("drift", "needs an axis phi; give grid.cells four numbers")
         fields["kinetic"] = ld.kinetic_energy(grid, planet)
     if "loss_cone" in prm:
-        fields["loss_cone"] = ld.loss_cone(grid, 1e-3 * prm.quantity("loss_cone", "length", low=0.0), planet)
+        fields["loss_cone"] = ld.loss_cone(grid, prm.quantity("loss_cone", "altitude", low=0.0), planet)
     if "energy_loss" in prm:
         fields["energy_loss"] = prm.quantity("energy_loss", "rate", low=0.0)
     return {key: value for key, value in fields.items() if value is not None}, []
@@ -125,7 +126,7 @@ def _waves(prm: Table, grid, drive, case):
     if table.get("amplitude") == "kp":
         strength = {"kp": drive.series("kp", _Asks(table, "amplitude"))}
     else:
-        strength = {"b_w": 1e8 * table.quantity("amplitude", "field", low=0.0)}                  # G to pT
+        strength = {"b_w": table.quantity("amplitude", "wave amplitude", low=0.0, high=_STRONGEST)}
     strength["coverage"] = table.number("coverage", 1.0, low=0.0, high=1.0)
     if "mlt" in table:
         strength |= {"mlt": table.number("mlt", low=0.0, high=24.0), "mlt_width": table.number("mlt_width", 3.0, above=0)}
@@ -188,7 +189,7 @@ class _Initial:
         with section("initial"):
             given = table.choice("given", ("omnidirectional", "perpendicular"), "omnidirectional")
             spectrum = _spectrum(table, model, case, species)
-            altitude = 1e-3 * table.quantity("altitude", "length", low=0.0) if "altitude" in table else None
+            altitude = table.quantity("altitude", "altitude", low=0.0) if "altitude" in table else None
             shape = spectra.SinePower(n=table.number("sine_power", 0.0, low=-1.0), altitude=altitude,
                                       inside=table.number("inside", 0.0, low=0.0, high=1.0))
             self.flux = spectra.DirectionalFlux(spectrum=spectrum, shape=shape, given=given)
