@@ -13,6 +13,9 @@ __all__ = ["GREY", "abscissa", "as_run", "bar_of", "colors", "dial", "edges", "f
 
 GREY = "0.35"
 _YEARS = 400 * 86400.0     # a run longer than this has years in its dates
+_DAYS = 3 * 86400.0        # one without dates that is longer than this, days
+_TICKS = (0.25, 0.5, 1.0, 2.0, 3.0, 6.0, 12.0)     # hours
+_ARC = math.radians(1.5)   # the most that a straight edge in a dial spans: 1e-4 of a radius off the circle
 
 
 def as_run(run, one=True):
@@ -105,10 +108,17 @@ def shells(run, n=3):
     return np.unique([int(np.argmin(np.abs(axis.centers - x))) for x in L])
 
 
+def _span(run) -> float:
+    """Length of the whole run [s], of one that is not finished too."""
+    return float(run.planned[-1] - run.planned[0])
+
+
 def moment(run, seconds, short=False) -> str:
     if run.epoch is None:
-        minutes = seconds / 60
-        if minutes < 120:
+        span, minutes = _span(run), seconds / 60
+        if span > _DAYS:
+            return f"{seconds / 86400:.4g} d"
+        if minutes < 120 and not (span >= 12 * 3600 and minutes % 60 == 0):
             return f"{minutes:.3g} min"
         return f"{seconds / 3600:.3g} h" if minutes % 60 == 0 else f"{minutes // 60:.0f} h {minutes % 60:.0f} min"
     import datetime
@@ -120,9 +130,22 @@ def moment(run, seconds, short=False) -> str:
     return f"{date.day} {date:%b} {date:%H:%M}" + ("" if short else " UT")
 
 
+def _time_unit(run):
+    """(name, seconds) of the unit of a time axis without dates."""
+    span = _span(run)
+    return ("min", 60.0) if span < 3600 else ("h", 3600.0) if span <= _DAYS else ("d", 86400.0)
+
+
 def time_axis(run, ax):
+    """Label and ticks of the x axis, which `abscissa` made: dates, or minutes, hours (at whole parts of a day) or days."""
     if run.epoch is None:
-        ax.set_xlabel("time [h]")
+        from matplotlib.ticker import MultipleLocator
+
+        name, unit = _time_unit(run)
+        ax.set_xlabel(f"time [{name}]")
+        step = next((x for x in _TICKS if _span(run) <= 9 * x * unit), None) if name == "h" else None
+        if step is not None:
+            ax.xaxis.set_major_locator(MultipleLocator(step))
         return
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
@@ -133,7 +156,7 @@ def time_axis(run, ax):
 
 
 def abscissa(run, seconds):
-    return run.dates(seconds) if run.epoch is not None else np.asarray(seconds) / 3600.0
+    return run.dates(seconds) if run.epoch is not None else np.asarray(seconds) / _time_unit(run)[1]
 
 
 def edges(t):
@@ -169,17 +192,24 @@ def dial(ax, grid, values, norm, cmap=None):
     faces = grid["L"].faces
     ax.set_theta_zero_location("S")
     ax.grid(False)
-    mesh = ax.pcolormesh(grid["phi"].faces, faces, np.ma.masked_less_equal(values, 0) if cmap is None else values, norm=norm,
-                         cmap=under("viridis") if cmap is None else cmap, rasterized=True)
+    # a cell's edges are straight lines, so that few cells in phi would make polygons: each is drawn as several
+    phi = grid["phi"].faces
+    parts = max(1, math.ceil(np.max(np.diff(phi)) / _ARC - 1e-9))
+    phi = np.append((phi[:-1, None] + np.diff(phi)[:, None] * np.arange(parts) / parts).ravel(), phi[-1])
+    shown = np.ma.repeat(np.ma.masked_less_equal(values, 0) if cmap is None else values, parts, axis=1)
+    mesh = ax.pcolormesh(phi, faces, shown, norm=norm, cmap=under("viridis") if cmap is None else cmap, rasterized=True)
     # its night side (phi = 0) dark
     ax.bar(0.0, 1.0, width=np.pi, color="k", edgecolor="k", lw=0.5, zorder=3)
     ax.bar(np.pi, 1.0, width=np.pi, color="w", edgecolor="k", lw=0.5, zorder=3)
     ax.set_rlim(0, faces[-1])
     ticks = [x for x in (2, 4, 6, 8, 10) if faces[0] < x < faces[-1]]
+    if len(ticks) < 2:
+        ticks = [x for x in range(1, 11) if faces[0] < x < faces[-1]]
     ax.set_rgrids(ticks, [str(x) for x in ticks], angle=135, color="w", fontsize=6.5)
-    around = np.linspace(0, 2 * np.pi, 200)
+    around = np.linspace(0, 2 * np.pi, 361)
     for x in ticks:
-        ax.plot(around, np.full(200, float(x)), color="w", lw=0.3, alpha=0.6)
+        ax.plot(around, np.full(361, float(x)), color="w", lw=0.3, alpha=0.6)
+    ax.plot(around, np.full(361, faces[0]), color="k", lw=0.8)
     ax.set_thetagrids([0, 90, 180, 270], ["00", "06", "12", "18"], fontsize=8)
     ax.tick_params(pad=-1.5)
     return mesh

@@ -18,6 +18,7 @@ __all__ = ["energy_angle", "energy_spectrum", "flux_dials", "flux_time", "psd_ti
 _FLUX = r"j$_{90}$ [1/(cm$^2$ s sr MeV)]"
 _PSD = r"PSD [(c/(MeV cm))$^3$]"
 _DECADES = 7.0
+_ROWS = 4                  # the most L that `energy_angle` shows
 
 
 # ---- what they share
@@ -94,32 +95,37 @@ def _decades(values, decades=_DECADES):
 # ---- energy and pitch angle
 
 def energy_angle(run, n: int = 4):
-    """PSD (above) and directional flux (below) in pitch angle and energy at moments of the run, at the first L the case names."""
+    """PSD (above) and directional flux (below) in pitch angle and energy at moments of the run: a row an L that the case names
+    (of more than four, four spread over them; the middle of the grid where it names none), a column a moment."""
     from jaxbelt.physics import fluxes
 
     run = common.as_run(run)
     picked = common.picked(run, n)
-    grid, f = _without_phi(run, picked)
-    j, L = _shells(run, 1)[0]
-    psd = f if j is None else f[:, j]
-    flux = np.asarray(fluxes.to_flux(grid, f))
-    flux = flux if j is None else flux[:, j]
-    angles, energies = _corners(grid, L)
-    fig = common.figure(run, 2.6 * len(picked) + 1.4, 6.6, f"L = {L:.2f}{_mean(run)}")
-    axes = fig.subplots(2, len(picked), sharex=True, sharey=True, squeeze=False)
-    for row, values, label in ((axes[0], psd, _PSD), (axes[1], flux, "j [1/(cm$^2$ s sr MeV)]")):
-        norm = _decades(values)
-        for ax, shown in zip(row, values):
-            mesh = ax.pcolormesh(angles, energies, np.ma.masked_less_equal(shown, 0), norm=norm, cmap=common.under("viridis"),
-                                 rasterized=True)
-        common.bar_of(fig, mesh, list(row), label)
+    grid, psd = _without_phi(run, picked)
+    flux = np.asarray(fluxes.to_flux(grid, psd))
+    shells = _shells(run, 1)
+    shells = [shells[i] for i in np.unique(np.linspace(0, len(shells) - 1, _ROWS).astype(int))]
+    rows, corners = len(shells), [_corners(grid, L) for _, L in shells]
+    several = rows > 1
+    title = "" if several else f"L = {shells[0][1]:.2f}"
+    fig = common.figure(run, 2.6 * len(picked) + 1.4, 1.6 + (2.1 if several else 2.5) * 2 * rows,
+                        f"{title}{_mean(run)}".removeprefix(", "))
+    axes = fig.subplots(2 * rows, len(picked), sharex=True, sharey=True, squeeze=False)
+    for block, values, label in ((axes[:rows], psd, _PSD), (axes[rows:], flux, "j [1/(cm$^2$ s sr MeV)]")):
+        values = [values if j is None else values[:, j] for j, _ in shells]
+        norm = _decades(np.stack(values))
+        for row, own, (angles, energies), (_, L) in zip(block, values, corners, shells):
+            for ax, shown in zip(row, own):
+                mesh = ax.pcolormesh(angles, energies, np.ma.masked_less_equal(shown, 0), norm=norm,
+                                     cmap=common.under("viridis"), rasterized=True)
+            row[0].set_ylabel((f"L = {L:.2f}\n" if several else "") + "energy [MeV]")
+        common.bar_of(fig, mesh, list(block.ravel()), label)
     for ax, i in zip(axes[0], picked):
         ax.set_title(common.moment(run, run.t[i]), fontsize=9)
     for ax in axes[-1]:
         ax.set(xlabel="pitch angle [deg]", xlim=(0, 90), xticks=[0, 30, 60, 90], yscale="log",
-               ylim=(np.nanmin(energies), np.nanmax(energies[-1])))
+               ylim=(min(np.nanmin(e) for _, e in corners), max(np.nanmax(e[-1]) for _, e in corners)))
     for ax in axes[:, 0]:
-        ax.set_ylabel("energy [MeV]")
         _energy_axis(ax.yaxis)
     return fig
 
@@ -177,7 +183,7 @@ def flux_time(run):
     flux = np.asarray(fluxes.flux_at(grid, f, energies, 0.5 * np.pi))                         # (nt, [n_L,] energies)
     if "L" in grid.names:
         return _over_l(run, np.moveaxis(flux, -1, 0), [_named(e) for e in energies], _FLUX.replace(" [", _mean(run) + " ["))
-    fig = common.figure(run, 7.0, 4.6)
+    fig = common.figure(run, 7.8, 4.6)
     ax = fig.subplots()
     low = np.asarray(fluxes.flux_at(grid, f, energies, 0.25 * np.pi))
     x = common.abscissa(run, run.t)
@@ -189,7 +195,7 @@ def flux_time(run):
     ax.set(ylabel="j [1/(cm$^2$ s sr MeV)]", xlim=common.abscissa(run, run.t[[0, -1]]),
            ylim=_limits(min(np.nanmin(flux), np.nanmin(low)), np.nanmax(flux)))
     ax.grid(alpha=0.25, which="both", lw=0.4)
-    ax.legend(fontsize=8, framealpha=0.9)
+    fig.legend(*ax.get_legend_handles_labels(), loc="outside right upper", fontsize=8, frameon=False)
     common.time_axis(run, ax)
     return fig
 

@@ -1,5 +1,6 @@
 """Every picture is drawn, from a run and from a solution; what cannot be drawn says so."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from jaxbelt import drift_diffusion as dd
 from jaxbelt import io, plot, plot_overlays
+from jaxbelt import plot_common as common
 from jaxbelt.config import InputError
 
 pytestmark = pytest.mark.plain
@@ -41,6 +43,34 @@ def test_midnight_is_at_the_bottom_and_dawn_on_the_right():
     centre, midnight, dawn, noon = to((0, 0)), to((0, 5)), to((np.pi / 2, 5)), to((np.pi, 5))
     assert midnight[1] < centre[1] < noon[1] and dawn[0] > centre[0]
     assert [x.get_text() for x in ax.get_xticklabels()] == ["00", "06", "12", "18"]
+
+
+def test_cells_of_dials_are_parts_of_rings():
+    """However few there are: the edges that are drawn stay within 1e-4 of their radius."""
+    run = a_run(cells=(10, 8))
+    mesh = plot.dials(run, 2).axes[0].collections[0]
+    phi, L = np.moveaxis(mesh.get_coordinates(), -1, 0)
+    np.testing.assert_allclose(np.cos(0.5 * np.diff(phi, axis=1)), 1.0, atol=1e-4)
+    assert phi[0, 0] == 0 and phi[0, -1] == pytest.approx(2 * np.pi) and np.array_equal(L[:, 0], run.grid["L"].faces)
+    np.testing.assert_array_equal(np.asarray(mesh.get_array()).reshape(10, 8, 30), np.repeat(run.f[0][..., None], 30, axis=2))
+
+
+@pytest.mark.parametrize("hours, label, ticks, said", [
+    (0.5, "time [min]", None, ["0 min", "30 min"]),
+    (2.5, "time [h]", [0, 0.5, 1, 1.5, 2, 2.5], ["0 min", "2 h 30 min"]),
+    (24.0, "time [h]", [0, 3, 6, 9, 12, 15, 18, 21, 24], ["0 h", "24 h"]),
+    (72.0, "time [h]", [0, 12, 24, 36, 48, 60, 72], ["0 h", "72 h"]),
+    (240.0, "time [d]", None, ["0 d", "10 d"]),
+])
+def test_time_axes_without_dates(hours, label, ticks, said):
+    run = a_run(None)
+    run = dataclasses.replace(run, t=run.t * hours / 4.0, planned=run.planned * hours / 4.0, drivers={})
+    ax = plot.keogram(run).axes[2]
+    assert ax.get_xlabel() == label and [common.moment(run, t) for t in run.t[[0, -1]]] == said
+    low, high = ax.get_xlim()
+    drawn = [x for x in ax.get_xticks() if low <= x <= high]
+    assert ticks is None or drawn == ticks
+    assert 4 <= len(drawn) <= 11 and high == {"m": 60 * hours, "h": hours, "d": hours / 24}[label[6]]
 
 
 def test_notes_and_units_are_in_the_picture():

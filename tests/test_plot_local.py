@@ -53,7 +53,7 @@ def test_flux_against_time_at_one_L(one):
     solid = [line for line in ax.lines if line.get_linestyle() == "-" and len(line.get_xdata())]
     for line, energy in zip(solid, (0.3, 1.0)):
         np.testing.assert_allclose(line.get_ydata(), j90(energy) * np.array([1.0, 2.0, 4.0]), rtol=0.05)
-    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["300 keV", "1 MeV", "90 deg", "45 deg"]
+    assert [t.get_text() for t in ax.figure.legends[0].get_texts()] == ["300 keV", "1 MeV", "90 deg", "45 deg"]
     assert ax.get_xlabel() == "time [h]" and ax.get_xlim() == (0.0, 2.0) and "cm$^2$ s sr MeV" in ax.get_ylabel()
 
 
@@ -80,17 +80,31 @@ def test_flux_and_psd_against_time_and_L(belt):
 
 
 def test_energy_and_pitch_angle(belt):
-    """Cells where they are at the L shown, f above and the flux below."""
+    """Cells where they are at every L that is named, f above and the flux below."""
     fig = plot.energy_angle(belt)
     axes = [ax for ax in fig.axes if ax.get_title()]
-    assert len(axes) == 2 and axes[1].get_title() == "2 h" and f"L = {belt.grid['L'].centers[0]:.2f}" in fig.get_suptitle()
+    assert len(axes) == 2 and axes[1].get_title() == "2 h" and "MLT mean" in fig.get_suptitle()
+    said = [ax.get_ylabel() for ax in fig.axes[:8:2]]
+    assert said == 2 * [f"L = {belt.grid['L'].centers[j]:.2f}\nenergy [MeV]" for j in (0, 3)]
+    flux = np.asarray(fluxes.to_flux(belt.grid, belt.f[2]))[3].mean(axis=0)
+    np.testing.assert_allclose(np.asarray(fig.axes[7].collections[0].get_array()).reshape(5, 6), flux, rtol=1e-12)
     mesh = axes[1].collections[0]
     np.testing.assert_allclose(np.asarray(mesh.get_array()).reshape(5, 6), belt.f[2, 0].mean(axis=0), rtol=1e-12)
     angles, energies = np.moveaxis(mesh.get_coordinates(), -1, 0)
     centers, inside = np.degrees(np.asarray(belt.grid.alpha()))[0, 0, :, 0], np.asarray(belt.grid.energy())[0, 0, -1]
     assert np.all((angles[:-1, 0] < centers) & (centers < angles[1:, 0])) and angles[-1, 0] == pytest.approx(90.0)
     assert np.all((energies[-1, :-1] < inside) & (inside < energies[-1, 1:]))
-    assert fig.axes[2].get_xlabel() == "pitch angle [deg]" and fig.axes[0].get_ylabel() == "energy [MeV]"
+    assert fig.axes[6].get_xlabel() == "pitch angle [deg]"
+
+
+def test_energy_and_pitch_angle_at_one_L_and_at_many(one, belt):
+    fig = plot.energy_angle(one)
+    assert "L = 5.00" in fig.get_suptitle() and fig.axes[0].get_ylabel() == "energy [MeV]"
+    grid = ld.grid(L=(4.0, 6.0), energy=(0.1, 3.0), cells=(8, 2, 3))
+    style = {"L": grid["L"].centers, "times": np.array([0.0, 7200.0])}
+    run = dataclasses.replace(belt, grid=grid, f=np.ones((3, *grid.shape)), state=None, attrs={"title": "x", "style": style})
+    shown = {ax.get_ylabel()[:8] for ax in plot.energy_angle(run).axes if ax.get_ylabel().startswith("L")}
+    assert shown == {f"L = {grid['L'].centers[j]:.2f}" for j in (0, 2, 4, 7)}
 
 
 def test_dials(belt):
@@ -99,7 +113,7 @@ def test_dials(belt):
     dials = [ax for ax in fig.axes if ax.name == "polar"]
     assert len(dials) == 4 and dials[0].get_ylabel() == "200 keV" and dials[2].get_ylabel() == "1 MeV"
     assert np.sin(dials[0].get_theta_offset()) == pytest.approx(-1.0) and dials[0].get_theta_direction() == 1
-    shown = np.asarray(dials[3].collections[0].get_array()).reshape(4, 6)
+    shown = np.asarray(dials[3].collections[0].get_array())[:, ::40]                          # cells of 60 degrees, in 40 parts
     assert np.argmax(shown[1]) in (1, 2)                       # 06 MLT is at phi = pi/2
     np.testing.assert_allclose(shown.mean(axis=1)[1:], 4.0 * j90(1.0), rtol=0.3)
     assert np.ma.getmaskarray(dials[0].collections[0].get_array()).any()
