@@ -79,6 +79,9 @@ class FluxTable:
         return " and ".join(said)
 
     def __call__(self, energy, L, phi=None, t=0.0):
+        for name, value in (("energy", energy), ("L", L)):
+            if isinstance(value, str):
+                raise ValueError(f"FluxTable {name} = {value!r}: must be numbers, without a unit")
         asked, ways = (jnp.asarray(energy), jnp.asarray(L)), (self.outside_energy, self.outside_L)
         # traced values cannot be looked at
         said = self.covers(*(x if way == "error" and not isinstance(x, jax.core.Tracer) else None for x, way in zip(asked, ways)))
@@ -133,7 +136,7 @@ def flux_table(energy, L, flux, *, per="MeV", outside_energy="error", outside_L=
         raise ValueError(f"{name} per: {per!r} is unknown; use 'keV' or 'MeV', the energy in the unit of the flux")
     axes = []
     for what, unit, nodes in (("energy", " MeV", energy), ("L", "", L)):
-        nodes = np.asarray(nodes, np.float64)
+        nodes = _floats(f"{name} {what}", nodes)
         if nodes.ndim != 1 or nodes.size < 2:
             raise ValueError(f"{name} {what}: needs two or more values in one dimension, got shape {nodes.shape}")
         bad = ~(np.diff(nodes, prepend=0.0) > 0) | ~np.isfinite(nodes)
@@ -143,7 +146,7 @@ def flux_table(energy, L, flux, *, per="MeV", outside_energy="error", outside_L=
             raise ValueError(f"{name} {what}: values must be above 0 and increase, but {nodes[k]:g}{unit} {after}")
         axes.append(nodes)
     energy, L = axes
-    flux = np.array(flux, np.float64) * FLUX_UNITS[per]
+    flux = _floats(f"{name} flux", flux) * FLUX_UNITS[per]
     if flux.shape != (energy.size, L.size):
         raise ValueError(f"{name} flux: has shape {flux.shape}, but there are {energy.size} energies and {L.size} values of L: "
                          f"needs {(energy.size, L.size)}")
@@ -169,6 +172,13 @@ def flux_table(energy, L, flux, *, per="MeV", outside_energy="error", outside_L=
                      report=report)
 
 
+def _floats(name, values):
+    try:
+        return np.array(values, np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name}: must be numbers, got {values!r:.40}") from None
+
+
 def read_flux_table(path, *, per=None, outside_energy="error", outside_L="error") -> FluxTable:
     """A `FluxTable` from a file: a first line that names the unit, the sizes (n_L n_energy), L of the columns, energies [MeV] of
     the rows, then n_energy rows of n_L fluxes; what follows "!" is a remark.
@@ -177,6 +187,8 @@ def read_flux_table(path, *, per=None, outside_energy="error", outside_L="error"
     without an energy would be an integral flux and is refused. The other options and errors are those of `flux_table`; for a
     file that is not of this form ValueError, one line, too.
     """
+    if not isinstance(path, (str, Path)):
+        raise ValueError(f"read_flux_table path: must name a file, got {path!r:.40}")
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"{path}: there is no such file")

@@ -20,9 +20,12 @@ from jaxbelt.physics.invariants import alpha_of_K, energy_of_momentum, flux_of_p
 from jaxbelt.physics.label_grid import LabelGrid
 from jaxbelt.physics.label_sampling import reaches_90, sample, within_faces
 from jaxbelt.physics.labels import at_L, to_labels
+from jaxbelt.physics.spectra import check_model
 
 __all__ = ["state", "wall", "to_flux", "to_psd", "flux_at", "psd_at", "omnidirectional"]
 
+_MODEL = ("needs a callable of (alpha, energy, L, phi, t), such as spectra.DirectionalFlux(spectrum=spectra.Exponential(), "
+          "shape=spectra.SinePower())")
 _OUTSIDE = ("nan", "nearest", "error")
 
 
@@ -32,7 +35,8 @@ def state(grid: LabelGrid, flux, t=0.0):
     """f [(c/(MeV cm))^3] on the grid of a flux model, a callable of (alpha, energy, L, phi, t) -> j [1/(cm^2 s sr MeV)] such as
     `spectra.DirectionalFlux`. Exact at the centres of the cells. phi is None on a grid without.
 
-    Raises ValueError where a concrete j is negative or not a number.
+    Raises ValueError, one line, where a concrete j is negative or not a number, for what is no such flux model (a spectrum
+    without its pitch angles), and for a grid without labels.
     """
     return _psd(grid, flux, {}, t)
 
@@ -44,6 +48,7 @@ def wall(grid: LabelGrid, axis: str, side: str, flux, t=0.0):
 
     Raises ValueError for an axis that the grid does not have, another side, and as `state`.
     """
+    _check_grid(grid)
     if axis not in ("L", "alpha", "lnp") or axis not in grid.names:
         have = ", ".join(repr(x) for x in grid.names if x != "phi")
         raise ValueError(f"wall axis: {axis!r} has no wall with a flux; the grid has {have}")
@@ -55,17 +60,29 @@ def wall(grid: LabelGrid, axis: str, side: str, flux, t=0.0):
 
 def _psd(grid, flux, at, t):
     """f of a flux model on the cells, coordinates in `at` in place of theirs."""
+    _check_grid(grid)
+    if hasattr(flux, "solid_angle"):
+        raise ValueError(f"flux: {type(flux).__name__} is a shape without a spectrum; {_MODEL}")
+    check_model("flux", flux, "alpha, energy, L, phi, t", _MODEL)
     L = at.get("L", grid.L)
     phi = grid.centers("phi") if "phi" in grid.names else None
     alpha, energy = _local(grid, *(at.get(name, grid.centers(name)) for name in ("alpha", "lnp")), L)
     j = flux(alpha, energy, L, phi, t)
+    shape = tuple(1 if name in at else n for name, n in zip(grid.names, grid.shape))
+    if not hasattr(j, "dtype") and not isinstance(j, (int, float)):
+        raise ValueError(f"flux: gives {j!r:.40}, no number and no array; {_MODEL}")
+    try:
+        fits = np.broadcast_shapes(np.shape(j), shape) == shape
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(f"flux: gives an array of shape {np.shape(j)}, which does not broadcast to the cells, {shape}")
     if not isinstance(j, jax.core.Tracer):
         bad = ~(np.asarray(j) >= 0.0)
         if bad.any():
             a, e, l = (np.broadcast_to(x, bad.shape)[bad][0] for x in (alpha, energy, L))
             raise ValueError(f"flux = {np.asarray(j)[bad][0]:g} at {np.degrees(a):.3g} deg, {e:.4g} MeV, L = {l:.3g}: a flux is "
                              "a number and not negative")
-    shape = tuple(1 if name in at else n for name, n in zip(grid.names, grid.shape))
     return jnp.broadcast_to(psd_of_flux(j, energy, grid.species, per="MeV"), shape)
 
 
@@ -140,6 +157,7 @@ def omnidirectional(grid: LabelGrid, f, energy, L=None, outside="nan", nodes=32)
     Raises ValueError, one line, for energies <= 0, fewer than 2 nodes, a grid that ends below 90 degrees, and as `flux_at`.
     """
     _positive("omnidirectional energy", energy, "a kinetic energy [MeV] is above 0")
+    _check_grid(grid)
     if not isinstance(nodes, int) or nodes < 2:
         raise ValueError(f"omnidirectional nodes = {nodes}: an integer of at least 2")
     if not reaches_90(grid):
@@ -190,6 +208,7 @@ def _sample(grid, f, alpha_ref, lnp, where, at_cells, outside, who):
 
 def _places(grid, L):
     """(the L asked for (places,), their shape)."""
+    _check_grid(grid)
     if "L" in grid.names:
         L = jnp.asarray(grid["L"].centers if L is None else L)
         return L.ravel(), L.shape
@@ -206,6 +225,8 @@ def _shaped(grid, out, places, shape):
 
 
 def _on(grid, f, name="f"):
+    _check_grid(grid)
+    _numbers(name, f)
     f = jnp.asarray(f)
     if f.shape[-grid.ndim:] != grid.shape or f.ndim < grid.ndim:
         want = ", ".join(map(str, grid.shape))
@@ -213,7 +234,20 @@ def _on(grid, f, name="f"):
     return f
 
 
+def _check_grid(grid):
+    if not isinstance(grid, LabelGrid):
+        has = f" with the axes {', '.join(grid.names)}" if hasattr(grid, "names") else ""
+        raise ValueError(f"grid: needs a grid of local_diffusion.grid, with the axes alpha and lnp; got a "
+                         f"{type(grid).__name__}{has}")
+
+
+def _numbers(name, value):
+    if not isinstance(value, jax.Array) and np.asarray(value).dtype.kind not in "biuf":
+        raise ValueError(f"{name} = {value!r:.40}: must be numbers, without a unit")
+
+
 def _positive(name, value, why):
+    _numbers(name, value)
     if not isinstance(value, jax.core.Tracer):
         bad = ~(np.asarray(value) > 0.0)
         if bad.any():
@@ -221,6 +255,7 @@ def _positive(name, value, why):
 
 
 def _inside(name, alpha, why):
+    _numbers(name, alpha)
     if not isinstance(alpha, jax.core.Tracer):
         value = np.asarray(alpha)
         bad = ~((value > 0.0) & (value < math.pi))

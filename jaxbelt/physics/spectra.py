@@ -10,6 +10,7 @@ spectrum at 90 degrees [1/(cm^2 s sr MeV)]. Everything is at the equator. Spectr
 
 from __future__ import annotations
 
+import inspect
 import math
 from typing import Any
 
@@ -25,6 +26,8 @@ from jaxbelt.physics.dipole import loss_cone
 __all__ = ["Exponential", "Kappa", "PowerLaw", "SinePower", "DirectionalFlux"]
 
 _NODES = 64
+_SPECTRUM = "needs a spectrum, such as spectra.Exponential(flux=1e6, E0=0.3), or a callable of (energy, L, phi, t)"
+_SHAPE = "needs a shape, such as spectra.SinePower(n=1.0)"
 _GIVEN = ("omnidirectional", "perpendicular")
 
 
@@ -32,10 +35,28 @@ def _at(value, t, energy, L, phi):
     return evaluate(value, t, energy, L, *(() if phi is None else (phi,)))
 
 
+def check_model(field, model, arguments, advice) -> None:
+    """Raise ValueError, one line, for what cannot be called with the arguments named, "energy, L, phi, t"."""
+    if callable(model) and not isinstance(model, type):
+        asked = getattr(model, "fn", model)                    # the Python function of a `jb.function`
+        try:
+            inspect.signature(asked).bind(*arguments.split(", "), **getattr(model, "arrays", {}))
+            return
+        except TypeError:
+            what = f"{getattr(asked, '__name__', type(model).__name__)} is not called with ({arguments})"
+        except ValueError:                                     # it does not say what it takes
+            return
+    else:
+        what = f"{model.__name__} is a class, no instance of it" if isinstance(model, type) else f"{model!r:.40} is no function"
+    raise ValueError(" ".join(f"{field}: {what}; {advice}".split()))
+
+
 def _above(model, limits, self):
     """Raise ValueError, one line, for parameters that are numbers and not above (for the flux: below) their limit."""
     for name, low, why in limits:
         value = getattr(self, name)
+        if isinstance(value, str):
+            raise ValueError(f"{model} {name} = {value!r}: must be a number, an array, a Series or a callable, no text")
         if isinstance(value, (float, np.ndarray)):
             bad = ~(np.asarray(value) >= low if name == "flux" else np.asarray(value) > low)
             if np.any(bad):
@@ -176,7 +197,7 @@ class DirectionalFlux:
     spectrum: a spectrum of this file, a `FluxTable`, or any callable pytree of (energy, L, phi, t); shape: `SinePower` or any
     callable pytree with its two methods. given: what the spectrum is, "omnidirectional" [1/(cm^2 s MeV)], or "perpendicular",
     the flux at 90 degrees [1/(cm^2 s sr MeV)]. log_amplitude: natural logarithm of a factor; a `Series` makes walls that change
-    in time.
+    in time. Raises ValueError for a spectrum or a shape that is not one.
     """
 
     spectrum: Any
@@ -187,6 +208,12 @@ class DirectionalFlux:
     def __post_init__(self):
         if self.given not in _GIVEN:
             raise ValueError(f"DirectionalFlux given: {self.given!r} is unknown; use 'omnidirectional' or 'perpendicular'")
+        if hasattr(self.spectrum, "solid_angle") or hasattr(self.spectrum, "perpendicular"):
+            raise ValueError(f"DirectionalFlux spectrum: {type(self.spectrum).__name__} depends on the pitch angle; {_SPECTRUM}")
+        check_model("DirectionalFlux spectrum", self.spectrum, "energy, L, phi, t", _SPECTRUM)
+        check_model("DirectionalFlux shape", self.shape, "alpha, energy, L, phi, t", _SHAPE)
+        if not hasattr(self.shape, "solid_angle"):
+            raise ValueError(f"DirectionalFlux shape: {type(self.shape).__name__} has no solid_angle; {_SHAPE}")
 
     def __call__(self, alpha, energy, L, phi=None, t=0.0):
         return self.perpendicular(energy, L, phi, t) * self.shape(alpha, energy, L, phi, t)
