@@ -15,6 +15,7 @@ import os
 import shutil
 import sys
 import time
+import warnings
 from pathlib import Path
 
 from jaxbelt import batch_command, bench_command
@@ -59,7 +60,9 @@ def main(words=None) -> int:
         if args.command is None:
             parser.print_help()
             return DONE
-        return COMMANDS[args.command][0](args) or DONE
+        with warnings.catch_warnings():
+            warnings.showwarning = _warning
+            return COMMANDS[args.command][0](args) or DONE
     except InputError as error:
         return _fail(BAD_INPUT, str(error))
     except KeyboardInterrupt as error:
@@ -72,6 +75,12 @@ def main(words=None) -> int:
         if isinstance(error, Diverged):
             return _fail(DIVERGED, f"diverged: {error}")
         raise
+
+
+def _warning(message, category, filename, line, *_):
+    text = " ".join(str(message).split())
+    print(f"jaxbelt: warning: {text}" if category is UserWarning else f"{filename}:{line}: {category.__name__}: {text}",
+          file=sys.stderr)
 
 
 def _fail(status: int, message: str) -> int:

@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from jaxbelt._warn import warn
 from jaxbelt.config import suggest
 from jaxbelt.fitting.data import Data, accepted, counted, left_out
 from jaxbelt.fitting.free import Unknowns, put, unknowns
@@ -230,7 +230,7 @@ def fit(problem: Problem, f0, data, free, *, method: str = "gauss-newton", t=Non
     errors = after if done else posterior(np.full_like(last["fisher"], np.nan), last["prior"], known.labels, known.scale)
     values = {k: np.asarray(v) for k, v in known.values(at).items()}
     if not done:
-        warnings.warn(f"fit: {message}; no standard errors", stacklevel=2)
+        warn(f"fit: {message}; no standard errors")
     shown = {k: np.where(use[k], np.exp(np.asarray(z)) if data[k].noise == "log-normal" else np.asarray(z), np.nan)
              for k, z in told.items()}
     count = int(sum(u.sum() for u in use.values()))

@@ -7,9 +7,10 @@ picture never fails for an overlay: what a problem does not have is not drawn, a
 from __future__ import annotations
 
 import functools
-import warnings
 
 import numpy as np
+
+from jaxbelt._warn import warn
 
 __all__ = ["Overlays", "in_time", "of_run", "overlays", "draw", "legend", "separatrix"]
 
@@ -121,7 +122,7 @@ def of_run(run) -> Overlays | None:
         else:
             return None
     except Exception as error:
-        warnings.warn(f"overlays are left out of the pictures: the case cannot be built again ({error})", stacklevel=2)
+        warn(f"overlays are left out of the pictures: the case cannot be built again ({error})")
         return None
     if flag is None and getattr(found.problem.parameters, "potential", None) is None:
         return None
@@ -203,7 +204,7 @@ def draw(ax, found: Overlays | None, t, polar=True) -> dict:
     try:
         data = found.at(t)
     except Exception as error:
-        warnings.warn(f"overlays are left out of the pictures: {error}", stacklevel=2)
+        warn(f"overlays are left out of the pictures: {error}")
         return {}
     from matplotlib import patheffects
     from matplotlib.lines import Line2D

@@ -8,10 +8,12 @@ no seconds, TIME names the kind of quantity they are (see `config.UNITS`).
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
 import json
 import pkgutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -168,7 +170,7 @@ def build(text: str, overrides=(), folder=Path("."), name: str = "case", dry: bo
         raise output.error("pictures", f'"{bad}" is not a picture{suggest(bad, PICTURES)}')
     style = _style(output, kind)
     frame = Frame(epoch, duration, Path(folder), dt, dry)
-    with section("case"):
+    with section("case"), _warnings() as warned:
         built = builder.build(config, frame)
     if built.problem.tables is not None:                       # made for one step: the output times must fit it
         from jaxbelt.solve import plan
@@ -177,7 +179,7 @@ def build(text: str, overrides=(), folder=Path("."), name: str = "case", dry: bo
             plan(built.problem, t, dt)
     _check_style(output, style, built.problem.grid, duration, f"{duration / 3600:g} h" if kind == "time" else f"{duration:g}")
     notes = (*notes, *_undrawable(pictures if "pictures" in output else (), built.problem.grid))
-    notes = (*notes, *built.notes)
+    notes = (*notes, *built.notes, *warned)
     attrs = {"title": name, "long_title": case.text("title", name), "notes": "; ".join(notes), "toml": text,
              "overrides": json.dumps(list(overrides)), "toml_folder": str(folder), "pictures": json.dumps(list(pictures)),
              "style": style}
@@ -185,6 +187,20 @@ def build(text: str, overrides=(), folder=Path("."), name: str = "case", dry: bo
                 chunk=chunk, precision=precision, pictures=tuple(pictures), attrs=attrs | built.attrs, f_attrs=built.f_attrs,
                 drivers=built.drivers, tables=built.tables, start=built.start, measured=built.measured, fit=fit,
                 batch=batch, frame=frame)
+
+
+@contextlib.contextmanager
+def _warnings():
+    """A list that holds, afterwards, the text of every warning given inside; those of other kinds are given again."""
+    said = []
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        yield said
+    for w in warned:
+        if w.category is not UserWarning:
+            warnings.warn_explicit(w.message, w.category, w.filename, w.lineno)
+        elif str(w.message) not in said:
+            said.append(str(w.message))
 
 
 def _undrawable(pictures, grid) -> list[str]:

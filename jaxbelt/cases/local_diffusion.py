@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 
 import jax.numpy as jnp
 import numpy as np
@@ -58,10 +57,8 @@ def build(config: Table, case) -> Built:
         parameters = ld.Parameters(planet=planet, **fields)
     with section("initial"):
         f0 = np.array(initial.state())
-    with section("parameters / boundary"), warnings.catch_warnings(record=True) as warned:
-        warnings.simplefilter("always")
+    with section("parameters / boundary"):
         problem = ld.problem(grid, parameters, **bounds, epoch=case.epoch)
-    said = [*said, *dict.fromkeys(str(w.message) for w in warned if issubclass(w.category, UserWarning))]
     attrs = {"b_e_gauss": float(planet.b_e), "r_e_m": float(planet.r_e), "species": species}
     return Built(problem=problem, f0=f0, drivers=drive.for_file | drivers, attrs=attrs, notes=(*notes, *said),
                  f_attrs={"units": _PSD_UNIT, "long_name": "phase space density"}, tables=size + _memory(grid, fields))

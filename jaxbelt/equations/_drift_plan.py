@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-import warnings
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxbelt._warn import warn
 from jaxbelt.coefficients import Series, Time, drivers, evaluate, is_steady, jumps
 from jaxbelt.constants import SECONDS_PER_DAY as DAY
 from jaxbelt.flows.selling import check_psd, clamped, offset_set
@@ -131,9 +131,9 @@ def _stencil(tensors):
         if float(worst["fraction"]) <= 1e-3:
             break
     else:
-        warnings.warn(f"dlphi: {100 * float(worst['fraction']):.2g} % of the cross diffusion is beyond the stencil and left out "
-                      f"({int(worst['count'])} cells): D_LL is too large against D_phiphi in cells of this shape; use fewer "
-                      "cells in L or more in phi", stacklevel=4)
+        warn(f"dlphi: {100 * float(worst['fraction']):.2g} % of the cross diffusion is beyond the stencil and left out "
+             f"({int(worst['count'])} cells): D_LL is too large against D_phiphi in cells of this shape; use fewer "
+             "cells in L or more in phi")
     return rows, set().union(*(offset_set(*w, rows=rows) for w in tensors))
 
 

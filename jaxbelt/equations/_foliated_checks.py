@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import inspect
 import math
-import warnings
 
 import jax
 import numpy as np
 
+from jaxbelt._warn import warn
 from jaxbelt.coefficients import Function, Series, evaluate
 from jaxbelt.equations._foliated_closing import Closing
 from jaxbelt.equations._foliated_flows import on_grid, shear
@@ -82,8 +82,8 @@ def warn_of_coarse(grid):
     """Few cells along the field."""
     n = grid["chi"].n
     if n < _FEW_CHI:
-        warnings.warn(f"cells of chi: {n} are too few for E_par, whose moment is steep along the field; take at least {_FEW_CHI} "
-                      "(24 is usual)", stacklevel=3)
+        warn(f"cells of chi: {n} are too few for E_par, whose moment is steep along the field; take at least {_FEW_CHI} "
+             "(24 is usual)")
 
 
 def _not_negative(name, value, read, where):
@@ -101,9 +101,8 @@ def _warn_of_shear(grid, rho):
     turn = grid["theta"].n // 2 * float(np.max(turns))
     if turn > math.pi:
         most = int(grid["theta"].n * math.pi / turn)
-        warnings.warn(f"D_par with theta: the finest wave along theta turns by {turn:.2g} rad from one cell of p to "
-                      f"the next (pi is the most that is resolved); take at most {most} cells of theta, or more of p",
-                      stacklevel=4)
+        warn(f"D_par with theta: the finest wave along theta turns by {turn:.2g} rad from one cell of p to "
+             f"the next (pi is the most that is resolved); take at most {most} cells of theta, or more of p")
 
 
 # ---- functions of the user

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import warnings
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxbelt._warn import warn
 from jaxbelt.coefficients import Time, evaluate, jumps
 from jaxbelt.constants import SECONDS_PER_DAY as DAY
 from jaxbelt.equations import _drift_plan as drift
@@ -110,9 +110,8 @@ def checked(made, tensor):
                 if not np.all(rate >= 0):
                     raise ValueError(f"{name}: must be positive everywhere, not NaN")
                 if name == "loss_cone" and not np.any(rate > 0) and made.plan.low_alpha == "no flux":
-                    warnings.warn(f"loss_cone: nothing is lost: no cell has its centre in the loss cone; start alpha lower "
-                                  f"(now {math.degrees(grid['alpha'].faces[0]):.3g} deg), take more cells, or give "
-                                  "low_alpha=0.0", stacklevel=4)
+                    warn(f"loss_cone: nothing is lost: no cell has its centre in the loss cone; start alpha lower (now "
+                         f"{math.degrees(grid['alpha'].faces[0]):.3g} deg), take more cells, or give low_alpha=0.0")
         if prm.energy_loss is not None:
             rate = np.asarray(evaluate(prm.energy_loss, t, *local))
             if not np.all(rate >= 0):
@@ -184,8 +183,8 @@ def _stencil(grid, tensors) -> dict:
             if lost <= 1e-2:
                 return best[1]
     if best[0] > 0.02:
-        warnings.warn(f"local: {100 * best[0]:.2g} % of the cross diffusion is beyond the stencil and left out: the shape of "
-                      "the cells suits neither D_aa nor D_pp; use fewer cells in one of alpha and lnp", stacklevel=4)
+        warn(f"local: {100 * best[0]:.2g} % of the cross diffusion is beyond the stencil and left out: the shape of "
+             "the cells suits neither D_aa nor D_pp; use fewer cells in one of alpha and lnp")
     return best[1]
 
 
@@ -201,10 +200,9 @@ def _warn_of_far_links(grid, tensors, axes) -> None:
         far = (reach > 0.5 * n) & (slope > _SLOPE)
         if np.mean(far) > 0.02:
             factor = math.ceil(np.quantile(reach[slope > _SLOPE], 0.97) / (0.4 * n))
-            warnings.warn(f"local: in {100 * np.mean(far):.0f} % of the cells the cross diffusion is linked over more than half "
-                          f"of the cells in {axes[1]}, where it errs, by tens of per cent at worst: D_ap is small against D_aa "
-                          f"for cells of this shape; take about {factor} times as many in {axes[0]}, and fewer in {axes[1]}",
-                          stacklevel=5)
+            warn(f"local: in {100 * np.mean(far):.0f} % of the cells the cross diffusion is linked over more than half "
+                 f"of the cells in {axes[1]}, where it errs, by tens of per cent at worst: D_ap is small against D_aa "
+                 f"for cells of this shape; take about {factor} times as many in {axes[0]}, and fewer in {axes[1]}")
             return
 
 
