@@ -43,14 +43,19 @@ def _energies(run, n=4):
     return np.unique([float(f"{x:.{1 if high > 10 * low else 2}g}") for x in middle])
 
 
-def _range(grid):
-    """The energies [MeV] that are on the grid at 90 degrees at every L."""
+def at_90(grid):
+    """(lowest, highest) energy [MeV] that is on the grid at 90 degrees, at each L."""
     from jaxbelt.physics.invariants import energy_of_momentum
 
     L = grid["L"].centers if "L" in grid.names else np.asarray([grid.L_ref])
     shift = 1.5 * np.log(grid.L_ref / L)
     ends = grid["lnp"].faces[[0, -1]]
-    low, high = (np.asarray(energy_of_momentum(np.exp(x + shift), grid.species)) for x in ends)
+    return tuple(np.asarray(energy_of_momentum(np.exp(x + shift), grid.species)) for x in ends)
+
+
+def _range(grid):
+    """The energies [MeV] that are on the grid at 90 degrees at every L."""
+    low, high = at_90(grid)
     return (low.max(), high.min()) if low.max() < high.min() else (float(np.median(low)), float(np.median(high)))
 
 

@@ -8,6 +8,7 @@ from jaxbelt.cases import build, load_case
 from jaxbelt.coefficients import Time, evaluate
 from jaxbelt.config import InputError
 from jaxbelt.physics import fluxes
+from jaxbelt.physics.chorus_tensor import ChorusTensor
 
 pytestmark = pytest.mark.plain
 BASE = """
@@ -168,11 +169,37 @@ def test_tables_of_waves_and_of_fluxes(tmp_path):
     ({"initial": START + "\nsine_power = -2.0"}, "initial.sine_power = -2.0: must be at least -1"),
     ({"initial": START + "\nat_L = 4.0\nwidth_in = 1.0\nwidth_out = 1.0"}, "initial.at_L = 4.0: needs an axis L"),
     ({"output": 'energies = ["0 MeV"]'}, "output.energies = .*must be positive"),
+    ({"output": 'energies = ["1 MeV", "2.5 MeV"]'}, r"output.energies = .*: 2.5 MeV is outside the grid, 0.1 to 2 MeV at"),
+    ({"grid": THREE, "output": 'energies = ["90 keV"]'}, "output.energies = .*: 0.09 MeV is outside the grid, 0.115 to 3.71 MeV"),
+    ({"parameters": "fluctuations = { m = [1], density = [1e3] }"},
+     r'\[parameters.fluctuations\]: belongs to equation = "drift_diffusion", not to "local_diffusion"; give the D_LL, .* as dll'),
+    ({"parameters": 'mu = "1000 MeV/G"'}, 'parameters.mu = "1000 MeV/G": belongs to equation = "drift_diffusion", not .* all mu'),
+    ({"boundary": "[measured]"}, r'\[measured\]: belongs to equation = "drift_diffusion", not to "local_diffusion"'),
+    ({"grid": ONE + "\nmu = [0.1]"}, 'grid.mu = .0.1.: belongs to equation = "foliated", not to "local_diffusion"'),
 ])
 def test_mistakes_are_named(kw, words, tmp_path):
     with pytest.raises(InputError, match=words) as caught:
         made(**kw, folder=tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_beyond_the_fit_of_the_closed_form_there_is_a_note():
+    """Once, which names the range; none where nothing is beyond it or the case says so."""
+    wide, dense = ONE.replace("2 MeV", "5 MeV"), WAVES.replace("0.25", "0.25, density = 9.0")
+    (note,) = [n for n in made(grid=wide).notes if "is extrapolated" in n]
+    assert "ChorusTensor is extrapolated: the grid has E = 0.165 to 3.67 MeV (fitted: 0.03 to 3); outside=" in note
+    assert any("f_pe/f_ce = 9 to 9 (fitted: 1.5 to 7.5)" in n for n in made(parameters=dense).notes)
+    quiet = made(grid=wide, parameters=WAVES.replace("0.25", '0.25, outside = "extrapolate"'))
+    assert not any("is extrapolated" in n for n in (*made().notes, *quiet.notes))
+    with pytest.raises(ValueError, match="ChorusTensor outside: 'edge' is unknown; use 'warn' or 'extrapolate'"):
+        ChorusTensor(outside="edge")
+
+
+def test_drivers_that_nothing_reads_are_noted():
+    unread = made(parameters=WAVES + "\nkp = 3.0\ndst = -20.0").notes
+    assert [n for n in unread if "changes nothing" in n] == [
+        f"parameters.{key} changes nothing: no coefficient of this case reads it" for key in ("kp", "dst")]
+    assert not any("changes nothing" in n for n in made(parameters=WAVES.replace('"50 pT"', '"kp"') + "\nkp = 3.0").notes)
 
 
 def test_an_amplitude_in_nT_is_one_in_pT():

@@ -68,6 +68,12 @@ def test_every_kind_has_an_example_in_a_unit_of_its_own():
         Table({"a": "4000 m"}).quantity("a", "altitude", above=5.0, like="20 km")
 
 
+def test_kp_that_nothing_reads_is_noted():
+    unread = small(**{"parameters.dll": "'0.1 1/d'"})
+    assert unread.notes == ("parameters.kp changes nothing: no coefficient of this case reads it",) and not small().notes
+    assert not small(**{"parameters.dll": "'0.1 1/d'", "parameters.lifetime.model": "kp"}).notes
+
+
 def test_overrides():
     values = override({"a": {"w": [{"m": 1}]}}, ["a.w.0.m=3", "a.name=plain words", "b.c=[1, 2]", "a.q=60 s"])
     assert values == {"a": {"w": [{"m": 3}], "name": "plain words", "q": "60 s"}, "b": {"c": [1, 2]}}
@@ -84,6 +90,8 @@ def test_invalid_toml():
 WRONG = [
     ("case.nonsense=1", "case.nonsense = 1: unknown key"),
     ("numerics.dtt='60 s'", 'numerics.dtt = "60 s": unknown key (did you mean "dt"?)'),
+    ("grid.alpha=[5.0, 90.0]", 'grid.alpha = [5.0, 90.0]: belongs to equation = "local_diffusion", not to "drift_diffusion"'),
+    ("initial.at=4.0", 'not to "drift_diffusion" (did you mean "at_L"?)'),
     ("gird.cells=[3]", '[gird]: unknown table (did you mean "grid"?)'),
     ("case.equation='drift_difusion'", '(did you mean "drift_diffusion"?)'),
     ("numerics.dt=60", "numerics.dt = 60: needs a number with its unit"),

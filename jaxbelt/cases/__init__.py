@@ -138,6 +138,7 @@ def build(text: str, overrides=(), folder=Path("."), name: str = "case", dry: bo
     case = Table(values).table("case", _CASE)
     equation = case.choice("equation", equations())
     builder = importlib.import_module(f"{__name__}.{equation}")
+    _elsewhere(values, builder, equation)
     config = Table(values, "", ("case", "numerics", "output", "fit", "batch", *(k for k in builder.TABLES if k != "numerics")))
     # every table is opened once before any value is read, so that a misspelt key is named before a missing one
     numerics = config.table("numerics", (*_NUMERICS, *builder.TABLES.get("numerics", ())))
@@ -189,6 +190,25 @@ def build(text: str, overrides=(), folder=Path("."), name: str = "case", dry: bo
                 batch=batch, frame=frame)
 
 
+def _elsewhere(values: dict, builder, equation: str) -> None:
+    """An error for a table or a key of another equation, which says of which."""
+    own = builder.TABLES | {"numerics": (*_NUMERICS, *builder.TABLES.get("numerics", ()))}
+    strange = [(table, None) for table in values if table not in own and table not in ("case", "output", "fit", "batch")]
+    strange += [(table, key) for table, held in values.items() if table in own and isinstance(held, dict)
+                for key in held if key not in own[table]]
+    for table, key in strange:
+        others = {name: importlib.import_module(f"{__name__}.{name}").TABLES for name in equations()}
+        owners = [f'"{name}"' for name, tables in others.items() if table in tables and (key is None or key in tables[table])]
+        if not owners:
+            continue
+        why = f'belongs to equation = {" or ".join(owners)}, not to "{equation}"'
+        instead, close = getattr(builder, "INSTEAD", {}).get(key), suggest(key, own[table]) if key else ""
+        why += f"; {instead}" if instead else close if "did you mean" in close else ""
+        if key is None or isinstance(values[table][key], dict):
+            raise InputError(f"[{table}{f'.{key}' if key else ''}]: {why}")
+        raise Table(values[table], table).error(key, why)
+
+
 @contextlib.contextmanager
 def _warnings():
     """A list that holds, afterwards, the text of every warning given inside; those of other kinds are given again."""
@@ -220,6 +240,14 @@ def _check_style(output: Table, style: dict, grid, duration: float, end: str) ->
         bad = style["L"][(style["L"] < lo) | (style["L"] > hi)]
         if bad.size:
             raise output.error("L", f"{bad[0]:g} is outside the grid, {lo:g} to {hi:g}")
+    if "energies" in style and "lnp" in grid.names:
+        from jaxbelt.plot_local import at_90
+
+        low, high = at_90(grid)
+        low, high = low.min(), high.max()
+        bad = style["energies"][(style["energies"] < low * (1 - 1e-9)) | (style["energies"] > high * (1 + 1e-9))]
+        if bad.size:
+            raise output.error("energies", f"{bad[0]:g} MeV is outside the grid, {low:.3g} to {high:.3g} MeV at 90 degrees")
 
 
 def _times(output: Table, duration: float, kind: str) -> np.ndarray:

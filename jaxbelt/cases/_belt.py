@@ -66,6 +66,7 @@ class drivers:                                                 # noqa: N801
 
     def __init__(self, prm: Table, case, by_level=False):
         self.prm, self.case, self.used, self._file = prm, case, {}, None
+        self.read = set()                                      # of the models
         self.by_level, self.levels, self._maxima = by_level, None, {}
         given = [key for key in ("kp", "kp_file") if key in prm]
         if len(given) > 1:
@@ -82,6 +83,8 @@ class drivers:                                                 # noqa: N801
 
     def series(self, name: str, owner: Table | None = None):
         """The `Series` called kp, dst, bz or pdyn; owner: the table whose model needs it, for the message."""
+        if owner is not None:
+            self.read.add(name)
         if name not in self.used:
             made = self._make(name)
             if made is None:
@@ -117,6 +120,14 @@ class drivers:                                                 # noqa: N801
     @property
     def for_file(self) -> dict:
         return {name: driver for name, (_, driver) in self.used.items()}
+
+    def unused(self) -> list[str]:
+        """A note for each driver that is given and that no model has asked for."""
+        given = [key for key in ("kp", "kp_file", "kp_cycle", "dst") if key in self.prm]
+        given = [key for key in given if key.partition("_")[0] not in self.read]
+        if "drivers_file" in self.prm and self._file is None:
+            given.append("drivers_file")
+        return [f"parameters.{key} changes nothing: no coefficient of this case reads it" for key in given]
 
     def _make(self, name):
         prm, case = self.prm, self.case

@@ -24,6 +24,10 @@ TABLES = {
                 "width_in", "width_out", "floor"),
     "boundary": ("inner", "outer", "low_alpha", "low_p", "high_p"),
 }
+# keys of other equations, and what to give here
+INSTEAD = {"fluctuations": "give the D_LL, D_Lphi and D_phiphi they make as dll, dlphi and dphiphi",
+           "mu": "the grid has all mu, of the energies and pitch angles in [grid]",
+           "K": "the grid has all K, of the pitch angles in grid.alpha", "waves": "give chorus, or wave_tables"}
 USUAL_PICTURES = ["energy-angle", "energy-spectrum", "flux-time"]
 _CHORUS = ("amplitude", "coverage", "density", "mlt", "mlt_width", "plasmapause", "outside")
 _WALL = ("factor", "times", "mlt_peak", "mlt_log_amplitude", "label")
@@ -60,6 +64,7 @@ def build(config: Table, case) -> Built:
     with section("parameters / boundary"):
         problem = ld.problem(grid, parameters, **bounds, epoch=case.epoch)
     attrs = {"b_e_gauss": float(planet.b_e), "r_e_m": float(planet.r_e), "species": species}
+    notes += drive.unused()
     return Built(problem=problem, f0=f0, drivers=drive.for_file | drivers, attrs=attrs, notes=(*notes, *said),
                  f_attrs={"units": _PSD_UNIT, "long_name": "phase space density"}, tables=size + _memory(grid, fields))
 
@@ -134,10 +139,11 @@ def _waves(prm: Table, grid, drive, case):
         strength["lpp"] = drive.plasmapause(model, drive.series("kp", _Asks(table, "plasmapause")))
     density = table.number("density", 2.5, above=0)
     if "wave_tables" not in prm:
-        if "outside" in table:
+        if table.get("outside", None) in ("error", "edge"):
             raise table.error("outside", "belongs to parameters.wave_tables: what to do beyond their energies and L")
         note = "waves: a closed form fitted to quasi-linear tables"
-        return ChorusTensor(power=ChorusPower(**strength), density=density), [note], 0.0
+        outside = table.choice("outside", ("warn", "extrapolate"), "warn")
+        return ChorusTensor(power=ChorusPower(**strength), density=density, outside=outside), [note], 0.0
     path = _path(prm, "wave_tables", case)
     with section("parameters.wave_tables"):
         made = read_wave_tables(path)

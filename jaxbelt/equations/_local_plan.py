@@ -95,10 +95,14 @@ def checked(made, tensor):
     local = grid.local()
     for wave in _waves(prm):
         jax.eval_shape(lambda t, wave=wave: _check_result(grid, wave, Time.at(t), local), 0.0)
-        if hasattr(wave, "covers") and getattr(wave, "outside", "error") == "error":
+        way = getattr(wave, "outside", "error")
+        if hasattr(wave, "covers") and way in ("error", "warn"):
             density = np.array([np.asarray(evaluate(wave.density, Time.at(jnp.asarray(m)), *local[2:])) for m in moments])
             said = wave.covers(np.asarray(local[1]), np.asarray(local[2]), density)
-            if said:
+            if said and way == "warn":
+                warn(f"local: {type(wave).__name__} is extrapolated: the grid has {said}; outside='extrapolate' does so without a "
+                     "word")
+            elif said:
                 raise ValueError(f"local: the grid goes outside the tables: {said}; take other cells, or let the table hold "
                                  "its edge values with replace(outside='edge')")
     tensors, read = [], jax.jit(tensor, static_argnums=0)

@@ -22,6 +22,7 @@ import math
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jax.scipy.special import i0e
 
 from ..coefficients import evaluate, parameters, static
@@ -35,6 +36,7 @@ _AA = (2.755, 2.735, -0.953, 9.424, -5.103, -7.407, -3.188, 0.965, -0.162)
 _PP = (0.739, 1.173, -0.890, 11.759, -5.329, -12.878, -0.923, 0.783, 0.160)
 _RHO = (2.940, 2.234, -0.508, 0.045, -0.713)
 _CORRELATION = 0.98
+_ENERGY, _DENSITY = (0.03, 3.0), (1.5, 7.5)            # MeV and f_pe/f_ce of the tables
 
 
 @parameters
@@ -43,14 +45,28 @@ class ChorusTensor:
 
     power: factor on all of D, a number, a `Series`, or a callable of (t, L[, phi]): (B_w/amplitude)^2 times the share of local
     times with waves; density: f_pe/f_ce at the equator, likewise. amplitude [pT]: of the waves at power 1. The formula and how
-    well it meets the tables are at the head of the module; beyond their energies and densities it goes on smoothly.
+    well it meets the tables are at the head of the module; beyond their energies and densities it goes on smoothly, and outside
+    says whether `local_diffusion.problem` gives a warning of that: "warn", or "extrapolate", without a word.
     1 MeV, 60 degrees, L = 4.5, density 2.5: 11.27, 1.326, 0.910 per day (tables: 11.75, 1.22, 1.57).
     """
 
     power: Any = 1.0
     density: Any = 2.5
     amplitude: float = static(100.0)
+    outside: str = static("warn")
     electrons = True
+
+    def __post_init__(self):
+        if self.outside not in ("warn", "extrapolate"):
+            raise ValueError(f"ChorusTensor outside: {self.outside!r} is unknown; use 'warn' or 'extrapolate'")
+
+    def covers(self, energy, L, density=None) -> str:
+        """A sentence naming what of (energy [MeV], f_pe/f_ce) lies beyond the tables it was fitted to, or ""; for any L."""
+        said = []
+        for name, unit, given, (least, most) in (("E", " MeV", energy, _ENERGY), ("f_pe/f_ce", "", density, _DENSITY)):
+            if given is not None and (np.min(given) < least * (1 - 1e-9) or np.max(given) > most * (1 + 1e-9)):
+                said.append(f"{name} = {np.min(given):.3g} to {np.max(given):.3g}{unit} (fitted: {least:g} to {most:g})")
+        return " and ".join(said)
 
     def __call__(self, t, alpha, energy, L, *rest):
         alpha, energy, L = (jnp.asarray(x) for x in (alpha, energy, L))
