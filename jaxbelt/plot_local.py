@@ -15,9 +15,9 @@ from jaxbelt import plot_common as common
 
 __all__ = ["energy_angle", "energy_spectrum", "flux_dials", "flux_time", "psd_time"]
 
-_FLUX = r"j$_{90}$ [1/(cm$^2$ s sr MeV)]"
 _PSD = r"PSD [(c/(MeV cm))$^3$]"
 _DECADES = 7.0
+USUAL_K = 0.05             # G^1/2 R_E, of `psd_time`
 _ROWS = 4                  # the most L that `energy_angle` shows
 
 
@@ -43,19 +43,46 @@ def _energies(run, n=4):
     return np.unique([float(f"{x:.{1 if high > 10 * low else 2}g}") for x in middle])
 
 
-def at_90(grid):
-    """(lowest, highest) energy [MeV] that is on the grid at 90 degrees, at each L."""
-    from jaxbelt.physics.invariants import energy_of_momentum
+def steepest(grid) -> float:
+    """The pitch angle [rad] of the pictures: 90 degrees, or the largest whole number of degrees on the grid at every L."""
+    from jaxbelt.physics.label_sampling import reaches_90
+    from jaxbelt.physics.labels import at_L
 
-    L = grid["L"].centers if "L" in grid.names else np.asarray([grid.L_ref])
-    shift = 1.5 * np.log(grid.L_ref / L)
-    ends = grid["lnp"].faces[[0, -1]]
-    return tuple(np.asarray(energy_of_momentum(np.exp(x + shift), grid.species)) for x in ends)
+    if reaches_90(grid):
+        return 0.5 * np.pi
+    degrees = np.degrees(np.min(at_L(grid["alpha"].faces[-1], np.ravel(grid.L), grid.L_ref).alpha))
+    return float(np.radians(max(np.floor(degrees + 1e-9), 0.5 * degrees)))
+
+
+def energy_range(grid):
+    """(lowest, highest) energy [MeV] that is on the grid at the `steepest` pitch angle, at each L."""
+    from jaxbelt.physics.invariants import energy_of_momentum
+    from jaxbelt.physics.labels import to_labels
+
+    _, shift = to_labels(steepest(grid), np.ravel(grid.L), grid.L_ref)
+    return tuple(np.asarray(energy_of_momentum(np.exp(x - shift), grid.species)) for x in grid["lnp"].faces[[0, -1]])
+
+
+def mu_range(grid, K, planet):
+    """(lowest, highest) mu [MeV/G] on the grid at K [G^1/2 R_E], the same at every L; None where the grid does not hold K."""
+    from jaxbelt.physics.invariants import alpha_of_K, mu_of_momentum
+
+    alpha, (low, high) = float(alpha_of_K(K, grid.L_ref, planet)), grid["alpha"].faces[[0, -1]]
+    if not low - 1e-9 <= alpha <= high + 1e-9:
+        return None
+    return tuple(float(mu_of_momentum(np.exp(x), alpha, grid.L_ref, grid.species, planet)) for x in grid["lnp"].faces[[0, -1]])
+
+
+def planet_of(attrs):
+    """The planet of a run, out of its attributes."""
+    from jaxbelt.constants import EARTH
+
+    return EARTH.replace(b_e=float(attrs.get("b_e_gauss", EARTH.b_e)))
 
 
 def _range(grid):
-    """The energies [MeV] that are on the grid at 90 degrees at every L."""
-    low, high = at_90(grid)
+    """The energies [MeV] that are on the grid at every L."""
+    low, high = energy_range(grid)
     return (low.max(), high.min()) if low.max() < high.min() else (float(np.median(low)), float(np.median(high)))
 
 
@@ -68,6 +95,10 @@ def _shells(run, n):
 
 def _named(energy):
     return f"{1e3 * energy:g} keV" if energy < 1.0 else f"{energy:g} MeV"
+
+
+def _flux(grid):
+    return rf"j$_{{{np.degrees(steepest(grid)):.3g}}}$ [1/(cm$^2$ s sr MeV)]"
 
 
 def _mean(run):
@@ -149,7 +180,7 @@ def _corners(grid, L):
 # ---- spectra
 
 def energy_spectrum(run, n: int = 6):
-    """Flux at 90 degrees against energy at moments of the run, one panel an L."""
+    """Flux at 90 degrees, or the largest pitch angle of the grid, against energy at moments of the run, one panel an L."""
     from jaxbelt.physics import fluxes
 
     run = common.as_run(run)
@@ -159,9 +190,9 @@ def energy_spectrum(run, n: int = 6):
     axes = fig.subplots(1, len(shells), sharey=True, squeeze=False)[0]
     top, low = 0.0, np.inf
     for ax, (j, L) in zip(axes, shells):
-        _, corners = _corners(grid, L)
-        energy = np.geomspace(corners[-1, 0], corners[-1, -1], 200)
-        flux = np.asarray(fluxes.flux_at(grid, f, energy, 0.5 * np.pi, None if j is None else np.asarray([L])))
+        low_end, high_end = (x[0 if j is None else j] for x in energy_range(grid))
+        energy = np.geomspace(low_end * (1 + 1e-9), high_end * (1 - 1e-9), 200)
+        flux = np.asarray(fluxes.flux_at(grid, f, energy, steepest(grid), None if j is None else np.asarray([L])))
         flux = flux if j is None else flux[:, 0]
         top, low = max(top, np.nanmax(flux)), min(low, np.nanmin(flux))
         for values, i, color in zip(flux, picked, common.colors(len(picked))):
@@ -170,7 +201,7 @@ def energy_spectrum(run, n: int = 6):
         ax.set_title(f"L = {L:.2f}", fontsize=10)
         _energy_axis(ax.xaxis)
         ax.grid(alpha=0.25, which="both", lw=0.4)
-    axes[0].set(ylabel=_FLUX.replace(" [", _mean(run) + " ["), ylim=_limits(low, top))
+    axes[0].set(ylabel=_flux(grid).replace(" [", _mean(run) + " ["), ylim=_limits(low, top))
     handles, labels = axes[0].get_legend_handles_labels()
     fig.legend(handles, labels, loc="outside right upper", fontsize=8, frameon=False)
     return fig
@@ -185,9 +216,9 @@ def flux_time(run):
     run = common.as_run(run)
     energies = _energies(run)
     grid, f = _without_phi(run)
-    flux = np.asarray(fluxes.flux_at(grid, f, energies, 0.5 * np.pi))                         # (nt, [n_L,] energies)
+    flux = np.asarray(fluxes.flux_at(grid, f, energies, steepest(grid)))                      # (nt, [n_L,] energies)
     if "L" in grid.names:
-        return _over_l(run, np.moveaxis(flux, -1, 0), [_named(e) for e in energies], _FLUX.replace(" [", _mean(run) + " ["))
+        return _over_l(run, np.moveaxis(flux, -1, 0), [_named(e) for e in energies], _flux(grid).replace(" [", _mean(run) + " ["))
     fig = common.figure(run, 7.8, 4.6)
     ax = fig.subplots()
     low = np.asarray(fluxes.flux_at(grid, f, energies, 0.25 * np.pi))
@@ -195,7 +226,7 @@ def flux_time(run):
     for k, (energy, color) in enumerate(zip(energies, common.colors(len(energies)))):
         ax.semilogy(x, np.ma.masked_less_equal(flux[:, k], 0), color=color, lw=1.7, label=_named(energy))
         ax.semilogy(x, np.ma.masked_less_equal(low[:, k], 0), color=color, lw=1.0, ls="--")
-    ax.plot([], [], color="0.3", lw=1.7, label="90 deg")
+    ax.plot([], [], color="0.3", lw=1.7, label=f"{np.degrees(steepest(grid)):.3g} deg")
     ax.plot([], [], color="0.3", lw=1.0, ls="--", label="45 deg")
     ax.set(ylabel="j [1/(cm$^2$ s sr MeV)]", xlim=common.abscissa(run, run.t[[0, -1]]),
            ylim=_limits(min(np.nanmin(flux), np.nanmin(low)), np.nanmax(flux)))
@@ -207,18 +238,17 @@ def flux_time(run):
 
 def psd_time(run):
     """PSD at fixed mu and K against time and L, one panel a mu."""
-    from jaxbelt.constants import EARTH
     from jaxbelt.physics import fluxes
 
     run = common.as_run(run)
-    planet = EARTH.replace(b_e=float(run.attrs.get("b_e_gauss", EARTH.b_e)))
+    planet = planet_of(run.attrs)
     grid, f = _without_phi(run)
     style = common.style(run)
-    K = float(style.get("K", 0.05))
+    K = float(style.get("K", USUAL_K))
     mu = style.get("mu")
     if mu is None:
-        mus = np.asarray(grid.mu(planet))[..., -1, :].ravel()
-        mu = np.unique([float(f"{x:.1g}") for x in np.geomspace(mus[0], mus[-1], 5)[1:-1]])
+        low, high = mu_range(grid, K, planet) or mu_range(grid, float(np.max(grid.K(planet))), planet)
+        mu = np.unique([float(f"{x:.1g}") for x in np.geomspace(low, high, 5)[1:-1]])
     mu = np.atleast_1d(mu)
     psd = np.asarray(fluxes.psd_at(grid, f, mu, K, planet=planet))
     return _over_l(run, np.moveaxis(psd, -1, 0), [f"$\\mu$ = {x:g} MeV/G, K = {K:g} G$^{{1/2}}$ R$_E$" for x in mu],
@@ -266,7 +296,7 @@ def flux_dials(run, n: int = 4):
     run = common.as_run(run)
     picked, energies = common.picked(run, n), _energies(run, 3)
     f = np.asarray(run.f[picked], float)
-    flux = np.asarray(fluxes.flux_at(run.grid, f, energies, 0.5 * np.pi))                     # (times, n_L, n_phi, energies)
+    flux = np.asarray(fluxes.flux_at(run.grid, f, energies, steepest(run.grid)))              # (times, n_L, n_phi, energies)
     flux = np.moveaxis(flux, -1, 0)
     fig = common.figure(run, 2.5 * len(picked) + 1.4, 2.6 * len(energies) + 0.9)
     axes = fig.subplots(len(energies), len(picked), squeeze=False, subplot_kw={"projection": "polar"})
@@ -276,7 +306,7 @@ def flux_dials(run, n: int = 4):
         for ax, values in zip(row, shown):
             mesh = common.dial(ax, run.grid, np.ma.masked_invalid(np.maximum(values, 1e-3 * norm.vmin)), norm, _grey_outside())
         row[0].set_ylabel(_named(energy), labelpad=22, fontsize=10)
-        common.bar_of(fig, mesh, list(row), _FLUX, shrink=0.85)
+        common.bar_of(fig, mesh, list(row), _flux(run.grid), shrink=0.85)
     for ax, i in zip(axes[0], picked):
         text = common.moment(run, run.t[i])
         if kp is not None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxbelt import local_diffusion as ld
-from jaxbelt import plot
+from jaxbelt import plot, plot_local
 from jaxbelt.config import InputError
 from jaxbelt.io import Run
 from jaxbelt.physics import fluxes
@@ -105,6 +105,23 @@ def test_energy_and_pitch_angle_at_one_L_and_at_many(one, belt):
     run = dataclasses.replace(belt, grid=grid, f=np.ones((3, *grid.shape)), state=None, attrs={"title": "x", "style": style})
     shown = {ax.get_ylabel()[:8] for ax in plot.energy_angle(run).axes if ax.get_ylabel().startswith("L")}
     assert shown == {f"L = {grid['L'].centers[j]:.2f}" for j in (0, 2, 4, 7)}
+
+
+def test_a_grid_that_ends_below_90_degrees():
+    """The pictures are of the largest whole angle it has at every L."""
+    grid = ld.grid(L=(4.0, 6.0), alpha=np.radians([5.0, 80.0]), energy=(0.1, 3.0), cells=(5, 12, 30))
+    f0 = np.asarray(fluxes.state(grid, BELT))
+    t = np.array([0.0, 3600.0, 7200.0])
+    run = dataclasses.replace(made(), grid=grid, t=t, f=np.stack([f0, 2 * f0, 4 * f0]), attrs={"title": "x", "style": {}})
+    angle = plot_local.steepest(grid)
+    assert 78.0 <= round(np.degrees(angle), 9) <= 80.0 and np.degrees(angle) == pytest.approx(round(np.degrees(angle)))
+    ax = plot.energy_spectrum(run).axes[0]
+    energy, flux = ax.lines[0].get_data()
+    np.testing.assert_allclose(flux[40:120], np.asarray(BELT(angle, energy, 5.0))[40:120], rtol=0.05)
+    assert f"j$_{{{np.degrees(angle):.0f}}}$" in ax.get_ylabel() and np.all(np.isfinite(flux))
+    for draw in (plot.flux_time, plot.psd_time):
+        panels = [ax for ax in draw(run).axes if ax.get_ylabel() == "L"]
+        assert len(panels) >= 3 and not any(np.ma.getmaskarray(ax.collections[0].get_array()).all() for ax in panels)
 
 
 def test_dials(belt):

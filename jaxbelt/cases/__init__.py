@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import importlib
 import json
+import math
 import pkgutil
 import warnings
 from pathlib import Path
@@ -178,7 +179,7 @@ def build(text: str, overrides=(), folder=Path("."), name: str = "case", dry: bo
 
         with section("numerics / output"):
             plan(built.problem, t, dt)
-    _check_style(output, style, built.problem.grid, duration, f"{duration / 3600:g} h" if kind == "time" else f"{duration:g}")
+    _check_style(output, style, built, duration, f"{duration / 3600:g} h" if kind == "time" else f"{duration:g}")
     notes = (*notes, *_undrawable(pictures if "pictures" in output else (), built.problem.grid))
     notes = (*notes, *built.notes, *warned)
     attrs = {"title": name, "long_title": case.text("title", name), "notes": "; ".join(notes), "toml": text,
@@ -231,8 +232,9 @@ def _undrawable(pictures, grid) -> list[str]:
     return [f'picture "{p}" is left out: it needs the axes {", ".join(DRAWN[p][1])}' for p, axes in missing.items() if axes]
 
 
-def _check_style(output: Table, style: dict, grid, duration: float, end: str) -> None:
+def _check_style(output: Table, style: dict, built: Built, duration: float, end: str) -> None:
     """What the pictures are to show must be there."""
+    grid = built.problem.grid
     if "times" in style and np.all(style["times"] > duration * (1 + 1e-9)):
         raise output.error("times", f"are all after the end of the run ({end})")
     if "L" in style and "L" in grid.names:
@@ -240,14 +242,28 @@ def _check_style(output: Table, style: dict, grid, duration: float, end: str) ->
         bad = style["L"][(style["L"] < lo) | (style["L"] > hi)]
         if bad.size:
             raise output.error("L", f"{bad[0]:g} is outside the grid, {lo:g} to {hi:g}")
-    if "energies" in style and "lnp" in grid.names:
-        from jaxbelt.plot_local import at_90
+    if "lnp" in grid.names:
+        _check_labels(output, style, grid, built.attrs)
 
-        low, high = at_90(grid)
-        low, high = low.min(), high.max()
-        bad = style["energies"][(style["energies"] < low * (1 - 1e-9)) | (style["energies"] > high * (1 + 1e-9))]
-        if bad.size:
-            raise output.error("energies", f"{bad[0]:g} MeV is outside the grid, {low:.3g} to {high:.3g} MeV at 90 degrees")
+
+def _check_labels(output: Table, style: dict, grid, attrs: dict) -> None:
+    """Energies, mu and K that are nowhere on a grid of labels would be empty pictures."""
+    from jaxbelt import plot_local as drawn
+
+    lowest, highest = drawn.energy_range(grid)
+    ranges = {"energies": (lowest.min(), highest.max(), " MeV", f"{math.degrees(drawn.steepest(grid)):.3g} degrees")}
+    if "mu" in style or "K" in style:
+        K, planet = style.get("K", drawn.USUAL_K), drawn.planet_of(attrs)
+        held = drawn.mu_range(grid, K, planet)
+        if held is None:
+            least, most = (float(f(grid.K(planet))) for f in (np.min, np.max))
+            raise output.error("K" if "K" in style else "mu", f"K = {K:g} is outside the grid, {least:.3g} to {most:.3g} "
+                                                              "G^1/2 R_E at the centres of the cells")
+        ranges["mu"] = (*held, " MeV/G", f"K = {K:g}")
+    for key, (low, high, unit, at) in ranges.items():
+        for value in style.get(key, ()):
+            if not low * (1 - 1e-9) <= value <= high * (1 + 1e-9):
+                raise output.error(key, f"{value:g}{unit} is outside the grid, {low:.3g} to {high:.3g}{unit} at {at}")
 
 
 def _times(output: Table, duration: float, kind: str) -> np.ndarray:
