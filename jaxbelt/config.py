@@ -146,7 +146,7 @@ class Table:
 
     def _checked(self, key, value, low=None, high=None, above=None) -> float:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise self.error(key, "must be a number")
+            raise self.error(key, "must be a number" + (", without quotes and unit" if isinstance(value, str) else ""))
         if not math.isfinite(value):
             raise self.error(key, "must be finite")
         if low is not None and value < low or above is not None and value <= above or high is not None and value > high:

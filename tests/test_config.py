@@ -108,6 +108,7 @@ WRONG = [
     ("parameters.dll.exponent=3", "parameters.dll.exponent = 3: unknown key"),
     ("parameters.dphiphi='1 1/d'", "needs a phi axis"),
     ("parameters.lifetime='0 d'", 'parameters.lifetime = "0 d": must be above 0'),
+    ("initial.value='1 1/cm'", 'initial.value = "1 1/cm": must be a number, without quotes and unit'),
     ("initial.value=-1.0", "initial.value = -1.0: must be at least 0"),
     ("boundary.outer='fixed'", "is not one of the choices"),
     ("output.every='7 h'", "is longer than the run"),

@@ -59,6 +59,8 @@ class ChorusTensor:
     def __post_init__(self):
         if self.outside not in ("warn", "extrapolate"):
             raise ValueError(f"ChorusTensor outside: {self.outside!r} is unknown; use 'warn' or 'extrapolate'")
+        for name in ("power", "density"):
+            _no_text("ChorusTensor", name, getattr(self, name))
 
     def covers(self, energy, L, density=None) -> str:
         """A sentence naming what of (energy [MeV], f_pe/f_ce) lies beyond the tables it was fitted to, or ""; for any L."""
@@ -81,6 +83,12 @@ class ChorusTensor:
         # the root of the product, which at power 0 would have no derivative
         half = scale * jnp.exp(0.5 * (_surface(_AA, x, z, g) + _surface(_PP, x, z, g)))
         return aa, rho * half, pp
+
+
+def _no_text(model, name, value):
+    if isinstance(value, str):
+        unit = " in pT" if name == "b_w" else ""
+        raise ValueError(f"{model} {name} = {value!r}: must be a number{unit}, a Series or a callable, no text")
 
 
 def _surface(a, x, z, g):
@@ -111,6 +119,8 @@ class ChorusPower:
     def __post_init__(self):
         if (self.b_w is None) == (self.kp is None):
             raise ValueError("ChorusPower b_w, kp: give one of the two")
+        for name in ("b_w", "kp", "coverage", "mlt", "mlt_width", "lpp"):
+            _no_text("ChorusPower", name, getattr(self, name))
 
     def __call__(self, t, L, *phi):
         square = evaluate(self.b_w, t, L, *phi) ** 2 if self.kp is None else chorus_power(evaluate(self.kp, t))

@@ -55,6 +55,10 @@ def test_power_of_the_waves():
     assert dawn(0.0, 5.0) == pytest.approx(float(np.mean(around)), rel=1e-12) and dawn(0.0, 3.8) == 0.0
     with pytest.raises(ValueError, match="give one of the two"):
         ChorusPower()
+    with pytest.raises(ValueError, match="ChorusPower b_w = '50 nT': must be a number in pT"):
+        ChorusPower(b_w="50 nT")
+    with pytest.raises(ValueError, match="ChorusTensor density = 'low': must be a number, a Series"):
+        ChorusTensor(density="low")
 
 
 @pytest.mark.slow
