@@ -99,6 +99,7 @@ def _driver_panel(run, ax, name):
             ax.plot(common.abscissa(run, fine), line, color="k", lw=1.2)
         if log:
             ax.set_yscale("log")
+            common.plain_numbers(ax.yaxis, values)
             ax.axhline(1.0, color=common.GREY, lw=0.5, ls=":")
         words = {"outer_factor": "outer wall\nf / initial", "inner_factor": "inner wall\nf / initial", "dst": "Dst [nT]",
                  "bz": "Bz [nT]", "pdyn": "$P_{dyn}$ [nPa]"}

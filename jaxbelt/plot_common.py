@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 __all__ = ["GREY", "abscissa", "as_run", "bar_of", "colors", "dial", "edges", "figure", "label", "limits", "moment", "norm",
-           "picked", "shells", "style", "time_axis", "under", "values"]
+           "picked", "plain_numbers", "shells", "style", "time_axis", "under", "values"]
 
 GREY = "0.35"
 _YEARS = 400 * 86400.0     # a run longer than this has years in its dates
@@ -157,6 +157,15 @@ def time_axis(run, ax):
 
 def abscissa(run, seconds):
     return run.dates(seconds) if run.epoch is not None else np.asarray(seconds) / _time_unit(run)[1]
+
+
+def plain_numbers(axis, values) -> None:
+    """0.1, 1, 10 on a logarithmic axis in place of powers; also 2, 3 and 5 where the values span less than a decade."""
+    from matplotlib.ticker import FuncFormatter
+
+    few = np.max(values) < 10 * np.min(values)
+    axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    axis.set_minor_formatter(FuncFormatter(lambda x, _: f"{x:g}" if few and f"{x:e}"[0] in "235" else ""))
 
 
 def edges(t):

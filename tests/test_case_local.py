@@ -190,7 +190,7 @@ def test_beyond_the_fit_of_the_closed_form_there_is_a_note():
     """Once, which names the range; none where nothing is beyond it or the case says so."""
     wide, dense = ONE.replace("2 MeV", "5 MeV"), WAVES.replace("0.25", "0.25, density = 9.0")
     (note,) = [n for n in made(grid=wide).notes if "is extrapolated" in n]
-    assert "ChorusTensor is extrapolated: the grid has E = 0.165 to 3.67 MeV (fitted: 0.03 to 3); outside=" in note
+    assert "ChorusTensor is extrapolated: the grid has E = 0.165 to 3.67 MeV (fitted: 0.03 to 3)" in note
     assert any("f_pe/f_ce = 9 to 9 (fitted: 1.5 to 7.5)" in n for n in made(parameters=dense).notes)
     quiet = made(grid=wide, parameters=WAVES.replace("0.25", '0.25, outside = "extrapolate"'))
     assert not any("is extrapolated" in n for n in (*made().notes, *quiet.notes))

@@ -100,8 +100,7 @@ def checked(made, tensor):
             density = np.array([np.asarray(evaluate(wave.density, Time.at(jnp.asarray(m)), *local[2:])) for m in moments])
             said = wave.covers(np.asarray(local[1]), np.asarray(local[2]), density)
             if said and way == "warn":
-                warn(f"local: {type(wave).__name__} is extrapolated: the grid has {said}; outside='extrapolate' does so without "
-                     "a word")
+                warn(f"local: {type(wave).__name__} is extrapolated: the grid has {said}")
             elif said:
                 raise ValueError(f"local: the grid goes outside the tables: {said}; take other cells, or let the table hold "
                                  "its edge values with replace(outside='edge')")
