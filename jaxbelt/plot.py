@@ -93,7 +93,8 @@ def _driver_panel(run, ax, name):
         log = d["kind"] == "log-linear"
         fine = np.unique(np.concatenate([t[t <= end], np.linspace(0.0, end, 400)]))
         if d["kind"] == "step":
-            ax.step(common.abscissa(run, t), values, where="post", color="k", lw=1.2)
+            held = np.append(t[t < end], end), np.append(values[t < end], values[t < end][-1])     # the last one, to the end
+            ax.step(common.abscissa(run, held[0]), held[1], where="post", color="k", lw=1.2)
         else:
             line = np.exp(np.interp(fine, t, np.log(values))) if log else np.interp(fine, t, values)
             ax.plot(common.abscissa(run, fine), line, color="k", lw=1.2)
