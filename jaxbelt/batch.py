@@ -3,8 +3,8 @@
 
     many = jb.run_many(problem, f0, jb.sweep({"dll.log_amplitude": a}), t=times, dt=60.0)      # many.f[run, time, L, phi]
 
-The runs of a chunk are a `vmap`, shared out over the devices without any communication between them; every chunk is the same
-compiled program. Whatever a fit can free can be swept, by the same names (`jaxbelt.fitting.free`).
+The runs of a chunk are a `vmap` (with the runs last, see `lanes`), shared out over the devices without any communication between
+them; every chunk is the same compiled program. Whatever a fit can free can be swept, by the same names (`jaxbelt.fitting.free`).
 """
 
 from __future__ import annotations
@@ -22,12 +22,14 @@ import numpy as np
 from jaxbelt.config import suggest
 from jaxbelt.fitting.free import named_leaves
 from jaxbelt.grid import Frozen
+from jaxbelt.lanes import lanes
 from jaxbelt.solve import Problem, Result, advance, plan
 
 __all__ = ["KEEP", "Keep", "Many", "Sweep", "draws", "places", "run_many", "runner", "start_of", "sweep", "take"]
 
 KEEP = ("all", "last", "mean", "max", "content")
 _SHARE = 0.5                   # of the free memory that a chunk may take
+_CACHED = 2**17                # cells a CPU device advances at once: its caches hold no more, and a step would take twice as long
 _WORK = 24                     # states that a run holds while it steps, about
 
 
@@ -246,7 +248,11 @@ def _too_large(chunk, need, room):
 @lru_cache(maxsize=32)
 def _program(places, t, dt, keep, devices):
     """The compiled-once function of (problem, f0, {name: (chunk, ...)}): the runs of a chunk over the devices."""
-    runs = jax.vmap(partial(_one, places, t, dt, keep), in_axes=(None, None, 0))
+    one = partial(_one, places, t, dt, keep)
+
+    def runs(problem, f0, values):
+        return lanes(lambda shared, values: one(*shared, values))((problem, f0), values)
+
     if len(devices) > 1:
         # shard_map, not a sharded vmap: what a run decides for its batch stays on its device, nothing is sent
         mesh = jax.sharding.Mesh(np.array(devices), ("runs",))
@@ -275,8 +281,10 @@ def bytes_of_run(problem, outputs: int) -> int:
 
 
 def chunk_of(problem, runs: int, outputs: int, devices, chunk=None) -> int:
-    """Runs a chunk, a multiple of the number of devices: as given, or all that fit into half the free memory, in chunks of about
-    equal size. Raises ValueError where the chunk given, or a single run, is too large for the memory, with the estimate."""
+    """Runs a chunk, a multiple of the number of devices: as given, or all that fit into half the free memory (on a CPU: into its
+    caches), in chunks of about equal size. Raises ValueError where the chunk given, or a single run, is too large for the memory,
+    with the estimate.
+    """
     many = len(devices)
     cpu = devices[0].platform == "cpu"
     each, room = bytes_of_run(problem, outputs), free_memory(devices[0]) * (1 if cpu else many)
@@ -284,7 +292,10 @@ def chunk_of(problem, runs: int, outputs: int, devices, chunk=None) -> int:
         if not cpu:                                  # there a run may hold two dense inverses of its own for every line
             sizes = [a.n for a in problem.grid.axes if not a.is_nodes and a.n <= 512]
             each += 2 * int(np.prod(problem.grid.shape)) * max(sizes, default=0) * jnp.result_type(float).itemsize
-        most = max(int(_SHARE * room // each) // many * many, many)
+        most = int(_SHARE * room // each)
+        if cpu:
+            most = min(most, many * (_CACHED // int(np.prod(problem.grid.shape))))
+        most = max(most // many * many, many)
         chunk = -(-runs // -(-runs // most))
     elif int(chunk) != chunk or chunk < 1:
         raise ValueError(f"chunk: must be a whole number of runs, at least 1, got {chunk}")
@@ -298,10 +309,11 @@ def run_many(problem: Problem, f0, sweep: Sweep, *, t, dt, chunk: int | None = N
              report: Callable | None = None) -> Many:
     """Every run of a sweep: `problem` with the swept values put in, from f0, through the times t with steps of at most dt.
 
-    chunk: runs advanced together, by default as many as fit into half the memory; rounded up to a multiple of the number of
-    devices. devices: by default all of this process; the runs of a chunk are shared out over them. keep: a pure function of one
-    run's f (time, *grid.shape) whose result is kept instead of it (a mean, the last state, an `observe`): give the same function
-    again and nothing is compiled anew. report: called with (runs done, runs in all) after each chunk.
+    chunk: runs advanced together, by default as many as fit into half the memory, on a CPU into its caches; rounded up to a
+    multiple of the number of devices. devices: by default all of this process; the runs of a chunk are shared out over them.
+    keep: a pure function of one run's f (time, *grid.shape) whose result is kept instead of it (a mean, the last state, an
+    `observe`): give the same function again and nothing is compiled anew. report: called with (runs done, runs in all)
+    after each chunk.
 
     The last chunk is filled up with copies of its last run, so that all chunks run the same program, and what comes out does not
     depend on which runs are in it. Returns `Many`, with NumPy arrays. A run that fails is marked in `.result`, the others go on.

@@ -21,6 +21,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 from jax.custom_batching import custom_vmap
@@ -32,7 +33,7 @@ __all__ = ["Line", "Factors", "factor", "solve", "apply", "default_backend", "BA
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """Rates of a line operator: volume (n, ...), up and down (n+1, ...) [content/time per f], loss (n, ...) [1/time] or None."""
+    """Rates of a line operator: volume (n, ...), up and down (n+1, ...) [content/time per f], loss (n or 1, ...) [1/time]."""
 
     volume: Any
     up: Any
@@ -172,14 +173,13 @@ def _eliminate(line: Line, c):
         dtype = jnp.result_type(held, line.up, line.down)
 
         # s/d is the fraction of a cell's content that does not go on; what comes back to it from above leaves no more of it
-        def row(i, carry):
-            ratio, inverse = carry
-            s = held[i] + c * line.down[i] * ratio
-            r = jnp.broadcast_to(1.0 / (s + c * line.up[i + 1]), shape)      # one division a cell
-            return s * r, inverse.at[i].set(r)
+        def row(i, ratio, inverse):
+            s = _row(held, i) + c * _row(line.down, i) * ratio
+            r = jnp.broadcast_to(1.0 / (s + c * _row(line.up, i + np.uint32(1))), shape)      # one division a cell
+            return s * r, _with_row(inverse, i, r)
 
         # the wall's own outflow belongs to the column sums: a first ratio of 1 makes down[0] count in full
-        _, inverse = lax.fori_loop(0, n, row, (jnp.ones(shape, dtype), jnp.zeros((n,) + shape, dtype)))
+        _, inverse = _rows(n, row, jnp.ones(shape, dtype), jnp.zeros((n,) + shape, dtype))
         zero = jnp.zeros((1,) + shape, dtype)
         forward = jnp.concatenate([zero, c * line.up[1:-1] * (volume[:-1] / volume[1:]) * inverse[:-1]])
         back = jnp.concatenate([c * line.down[1:-1] * inverse[:-1], zero])
@@ -216,41 +216,56 @@ def _eliminate(line: Line, c):
     return forward, forward_last, volume / d_all, back, back_last
 
 
+def _row(a, i):
+    return lax.squeeze(lax.dynamic_slice(a, (i, *[np.uint32(0)] * (a.ndim - 1)), (1, *a.shape[1:])), (0,))
+
+
+def _with_row(a, i, row):
+    return lax.dynamic_update_slice(a, row.astype(a.dtype)[None], (i, *[np.uint32(0)] * (a.ndim - 1)))
+
+
+def _rows(n, body, *carry, back=False):
+    """body(i, *carry) -> carry for the rows 0 to n-1, or back.
+
+    The counter is unsigned: one that may be negative costs two more small kernels a row, up to half the time of a sweep. It
+    counts upward: XLA takes an unsigned one that counts down for a loop of one round.
+    """
+    def step(carry):
+        k, *rest = carry
+        return k + np.uint32(1), *body(np.uint32(n - 1) - k if back else k, *rest)
+
+    return lax.while_loop(lambda carry: carry[0] < np.uint32(n), step, (jnp.zeros((), jnp.uint32), *carry))[1:]
+
+
 def _sweeps(forward, forward_last, scale, back, back_last, b):
     """z_i = b_i + L_i z_{i-1} (z_N += sum P_i z_i); x_i = G_i z_i + U_i x_{i+1} (+ W_i x_N). In place, row by row."""
     n = b.shape[0]
     zero = jnp.zeros_like(b[0])
 
     if forward_last is None:
-        def down(i, carry):
-            z, buffer = carry
-            z = buffer[i] + forward[i] * z
-            return z, buffer.at[i].set(z)
+        def down(i, z, buffer):
+            z = _row(buffer, i) + _row(forward, i) * z
+            return z, _with_row(buffer, i, z)
 
-        def up(k, carry):
-            x, buffer = carry
-            i = n - 1 - k
-            x = buffer[i] * scale[i] + back[i] * x
-            return x, buffer.at[i].set(x)
+        def up(i, x, buffer):
+            x = _row(buffer, i) * _row(scale, i) + _row(back, i) * x
+            return x, _with_row(buffer, i, x)
 
-        _, buffer = lax.fori_loop(0, n, down, (zero, b))
-        return lax.fori_loop(0, n, up, (zero, buffer))[1]
+        _, buffer = _rows(n, down, zero, b)
+        return _rows(n, up, zero, buffer, back=True)[1]
 
-    def down(i, carry):
-        z, last, buffer = carry
-        z = buffer[i] + forward[i] * z
-        return z, last + forward_last[i] * z, buffer.at[i].set(z)
+    def down(i, z, last, buffer):
+        z = _row(buffer, i) + _row(forward, i) * z
+        return z, last + _row(forward_last, i) * z, _with_row(buffer, i, z)
 
-    _, last, buffer = lax.fori_loop(0, n - 1, down, (zero, b[-1], b))
+    _, last, buffer = _rows(n - 1, down, zero, b[-1], b)
     last = last * scale[-1]
 
-    def up(k, carry):
-        x, buffer = carry
-        i = n - 2 - k
-        x = buffer[i] * scale[i] + back[i] * x + back_last[i] * last
-        return x, buffer.at[i].set(x)
+    def up(i, x, buffer):
+        x = _row(buffer, i) * _row(scale, i) + _row(back, i) * x + _row(back_last, i) * last
+        return x, _with_row(buffer, i, x)
 
-    return lax.fori_loop(0, n - 1, up, (zero, buffer.at[n - 1].set(last)))[1]
+    return _rows(n - 1, up, zero, buffer.at[n - 1].set(last), back=True)[1]
 
 
 @_batch_last

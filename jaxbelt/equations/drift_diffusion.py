@@ -223,11 +223,25 @@ def _on_faces(centers_value, lc, lf):
     return jnp.where(both, jnp.exp(v[i] * (1 - w) + v[i + 1] * w), 0.0)
 
 
+def _resistivity(L, d):
+    return jnp.where(d > 0, L**2 / jnp.where(d > 0, d, 1.0), jnp.inf) * DAY
+
+
 def _radial(grid, prm, t, plan):
     """Face conductances of D_LL [1/s per unit phi], shape (n_L + 1, n_phi or 1)."""
     La = grid["L"]
     lc, lf = grid.centers("L"), grid.faces("L")
     rest = transport_mesh(grid)[1:]
+
+    def closed(r_faces, r_centers):
+        return line_conductances(lf, lc, r_faces, r_centers, plan.inner == "value", plan.outer == "value")
+
+    if hasattr(prm.dll, "separated"):
+        factor, df = prm.dll.separated(t, grid.faces("L"))
+        if jnp.ndim(factor) == 0:
+            g = closed(_resistivity(lf, df), _resistivity(lc, prm.dll.separated(t, lc)[1]))
+            # a factor that is no number, infinite or negative: see below
+            return jnp.where(jnp.isfinite(factor) & jnp.all(jnp.isfinite(df)), jnp.maximum(factor, 0.0) * g, jnp.nan)
     dc = evaluate(prm.dll, t, *transport_mesh(grid))
     dc = jnp.broadcast_to(dc, (1,) * (grid.ndim - dc.ndim) + dc.shape)
     dc = jnp.broadcast_to(dc, (La.n,) + dc.shape[1:])
@@ -237,11 +251,7 @@ def _radial(grid, prm, t, plan):
         df = jnp.broadcast_to(df, (La.n + 1,) + df.shape[1:])
     else:
         df = _on_faces(dc, La.centers, La.faces)
-
-    def resistivity(L, d):
-        return jnp.where(d > 0, L**2 / jnp.where(d > 0, d, 1.0), jnp.inf) * DAY
-
-    g = line_conductances(lf, lc, resistivity(lf, df), resistivity(lc, dc), plan.inner == "value", plan.outer == "value")
+    g = closed(_resistivity(lf, df), _resistivity(lc, dc))
     # a coefficient that is no number or infinite (a traced one is not looked at before) ends the run, and does not pass for none
     return jnp.where(jnp.all(jnp.isfinite(df)) & jnp.all(jnp.isfinite(dc)), g, jnp.nan)
 

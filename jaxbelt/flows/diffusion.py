@@ -75,7 +75,6 @@ class LineDiffusion(Flow):
         n = grid[k].n
         volume = jnp.broadcast_to(volume, (n,) + volume.shape[1:])
         loss = first(self.loss)
-        loss = None if loss is None else jnp.broadcast_to(loss, (n,) + loss.shape[1:])
         return linear.Line(volume, up, down, loss, cyclic=grid[k].periodic)
 
     def prepare(self, grid, dt):
@@ -136,10 +135,11 @@ def _add_inflow(b, line, walls, source, weight):
     low, high = walls
     if source is not None:
         b = b + weight * source
+    # not `b.at[0].add(...)`: a batch of scatters is transposed
     if low is not None:
-        b = b.at[0].add(weight * line.up[0] / line.volume[0] * low)
+        b = jnp.concatenate([b[:1] + weight * line.up[0] / line.volume[0] * low, b[1:]])
     if high is not None:
-        b = b.at[-1].add(weight * line.down[-1] / line.volume[-1] * high)
+        b = jnp.concatenate([b[:-1], b[-1:] + weight * line.down[-1] / line.volume[-1] * high])
     return b
 
 
@@ -155,7 +155,12 @@ def _tr_bdf2_step(flow, grid, state, f0, t, dt):
     def euler(y, walls, factors, name=None):
         """A backward Euler step of alpha dt, and what went through the walls and was lost in it, line by line."""
         y = linear.solve(factors, _add_inflow(y, line, walls, source, ALPHA * dt), name)
-        lost = 0.0 if line.loss is None else jnp.sum(line.volume * line.loss * y, axis=0)
+        if line.loss is None:
+            lost = 0.0
+        elif line.loss.shape[0] == 1:
+            lost = line.loss[0] * line_sum(line.volume, y)
+        else:
+            lost = line_sum(line.volume, line.loss * y)
         return y, [ALPHA * dt * x * jnp.ones(shape, y.dtype) for x in (*_wall_flux(line, y, walls), lost)]
 
     # of the two stages a gradient keeps one: the other is a solve away, and as a third of its memory would cost more
@@ -216,7 +221,8 @@ def _exponential_state(flow, grid, line, dt):
     matrix (*lines, n+3, n); lower and upper: n+3 along the axis, or None; source the same.
     """
     k, (n, *_) = grid.index(flow.axis), line.volume.shape
-    arrays = (line.volume, line.up, line.down, *(() if line.loss is None else (line.loss,)))
+    loss = None if line.loss is None else jnp.broadcast_to(line.loss, (n, *line.loss.shape[1:]))
+    arrays = (line.volume, line.up, line.down, *(() if loss is None else (loss,)))
     lines = jnp.broadcast_shapes(*(a.shape[1:] for a in arrays))
 
     def flat(a):
@@ -225,7 +231,7 @@ def _exponential_state(flow, grid, line, dt):
     walls = [None if grid[k].periodic else w for w in (flow.lower, flow.upper)]
     cells = [c for c, w in zip((0, n - 1), walls) if w is not None] if flow.source is None else list(range(n))
     feeds = jnp.eye(n)[None, :, cells]                       # content 1 a second in each of these cells
-    rates = linear.Line(flat(line.volume), flat(line.up), flat(line.down), flat(line.loss), cyclic=line.cyclic)
+    rates = linear.Line(flat(line.volume), flat(line.up), flat(line.down), flat(loss), cyclic=line.cyclic)
     matrix = propagators(rates, feeds, dt).reshape(*lines, n + 3, n + len(cells))
     state = {"volume": jnp.moveaxis(line.volume, 0, k), "matrix": matrix[..., :n], "source": None, "walls": [None, None]}
     for i, (cell, wall, rate) in enumerate(zip((0, n - 1), walls, (line.up[0], line.down[-1]))):

@@ -1,8 +1,10 @@
 """Radial diffusion coefficients D_LL [1/day]: callables of (t, L, *rest).
 
 Times are seconds after the problem's epoch. Whatever can be fitted is an array leaf; `reference_l` and `outside` are structure.
-All are drift-averaged coefficients, for the radial equation (Lejosne & Albert 2023, Eq. 7); what the drift-resolved one needs
-(Eq. 27) differs: see `drift_average`. `total(...)` adds several, `PitchAngle` carries a magnetic one to other pitch angles.
+A model that is a factor of t times a profile of L has `separated(t, L)`, which returns the two: what a grid makes of the profile
+is then made once, for all times and for all runs of a batch. All are drift-averaged coefficients, for the radial equation
+(Lejosne & Albert 2023, Eq. 7); what the drift-resolved one needs (Eq. 27) differs: see `drift_average`. `total(...)` adds
+several, `PitchAngle` carries a magnetic one to other pitch angles.
 """
 
 from __future__ import annotations
@@ -52,10 +54,13 @@ class BrautigamAlbert:
     def __post_init__(self):
         check_kp("BrautigamAlbert kp", self.kp)
 
+    def separated(self, t, L):
+        """(factor at t, profile of L): see the module's docstring."""
+        level = _LN10 * (0.506 * evaluate(self.kp, t) - 9.325) + 10.0 * math.log(self.reference_l)
+        return jnp.exp(level + self.log_amplitude), jnp.exp(self.power * jnp.log(L / self.reference_l))
+
     def __call__(self, t, L, *_):
-        kp = evaluate(self.kp, t)
-        level = math.log(10.0) * (0.506 * kp - 9.325) + 10.0 * math.log(self.reference_l)
-        return jnp.exp(level + self.log_amplitude + self.power * jnp.log(L / self.reference_l))
+        return _product(*self.separated(t, L))
 
 
 @parameters
@@ -71,8 +76,16 @@ class PowerLaw:
     log_amplitude: Any = 0.0
     reference_l: float = static(1.0)
 
+    def separated(self, t, L):
+        """(factor at t, profile of L): see the module's docstring."""
+        return evaluate(self.d0, t) * jnp.exp(self.log_amplitude), jnp.exp(self.power * jnp.log(L / self.reference_l))
+
     def __call__(self, t, L, *_):
-        return evaluate(self.d0, t) * jnp.exp(self.log_amplitude + self.power * jnp.log(L / self.reference_l))
+        return _product(*self.separated(t, L))
+
+
+def _product(factor, profile):
+    return factor * profile
 
 
 def _check(model, kp, mu=None, outside=None):
@@ -136,10 +149,14 @@ class OzekeMagnetic:
     def __post_init__(self):
         _check("OzekeMagnetic", self.kp, outside=self.outside)
 
-    def __call__(self, t, L, *_):
+    def separated(self, t, L):
+        """(factor at t, profile of L): see the module's docstring."""
         kp, L = evaluate(self.kp, t), within("OzekeMagnetic", "L", L, 2.5, 7.0, self.outside)
-        power = -0.0327 * L**2 + 0.625 * L - 0.0108 * kp**2 + 0.499 * kp
-        return jnp.exp(math.log(6.62e-13) + 8.0 * jnp.log(L) + _LN10 * power + self.log_amplitude)
+        factor = jnp.exp(math.log(6.62e-13) + _LN10 * (-0.0108 * kp**2 + 0.499 * kp) + self.log_amplitude)
+        return factor, jnp.exp(8.0 * jnp.log(L) + _LN10 * (-0.0327 * L**2 + 0.625 * L))
+
+    def __call__(self, t, L, *_):
+        return _product(*self.separated(t, L))
 
 
 @parameters
@@ -158,9 +175,13 @@ class OzekeElectric:
     def __post_init__(self):
         _check("OzekeElectric", self.kp, outside=self.outside)
 
-    def __call__(self, t, L, *_):
+    def separated(self, t, L):
+        """(factor at t, profile of L): see the module's docstring."""
         kp, L = evaluate(self.kp, t), within("OzekeElectric", "L", L, 2.5, 7.0, self.outside)
-        return jnp.exp(math.log(2.16e-8) + 6.0 * jnp.log(L) + _LN10 * (0.217 * L + 0.461 * kp) + self.log_amplitude)
+        return jnp.exp(math.log(2.16e-8) + _LN10 * 0.461 * kp + self.log_amplitude), jnp.exp(6.0 * jnp.log(L) + _LN10 * 0.217 * L)
+
+    def __call__(self, t, L, *_):
+        return _product(*self.separated(t, L))
 
 
 @parameters

@@ -185,3 +185,29 @@ def test_a_coefficient_that_turns_nan_ends_the_run():
         return jb.solve(problem.replace(parameters=prm), jnp.ones(8), t=[0.0, 3600.0], dt=3600.0).result
 
     assert int(run(1e-3)) == jb.Result.ok and int(run(jnp.nan)) == int(run(jnp.inf)) == jb.Result.not_finite
+
+
+@pytest.mark.parametrize("name, given", [("BrautigamAlbert", {"log_amplitude": 0.3, "reference_l": 5.0}), ("OzekeMagnetic", {}),
+                                         ("OzekeElectric", {"log_amplitude": -0.2}), ("PowerLaw", {"d0": 2e-9})])
+def test_a_factor_of_time_times_a_profile_of_l_conducts_like_its_product(name, given):
+    """A model that says its two parts gives the conductances of the same model as a plain function of (t, L)."""
+    kp = jb.Series(DAY * np.arange(3), [1.0, 4.0, 6.0])
+    model = getattr(jb.radial_diffusion, name)(**({} if name == "PowerLaw" else {"kp": kp}), **given)
+    grid = dd.grid(L=(2.5, 7.0), cells=12)
+    problems = [dd.problem(grid, dd.Parameters(dll=dll), inner="no flux", outer=1.0)
+                for dll in (model, jb.function(lambda t, L: model(t, L)))]
+    up = [p.flows(p, jb.coefficients.Time(1.5 * DAY, 0.0, 1.5 * DAY), 60.0)[0].up for p in problems]
+    np.testing.assert_allclose(up[0], up[1], rtol=2e-14)
+    assert up[0][0] == 0 and np.all(up[0][1:] > 0)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_traced_factor_that_is_no_number_ends_the_run(bad):
+    grid = dd.grid(L=(3.0, 6.0), cells=6)
+    problem = dd.problem(grid, dd.Parameters(dll=PowerLaw(d0=1e-9)), inner="no flux", outer=1.0)
+
+    def end(d0):
+        prm = problem.parameters.replace(dll=PowerLaw(d0=d0))
+        return jb.solve(problem.replace(parameters=prm), 1.0, t=[0, 60.0], dt=60.0).result
+
+    assert int(jax.jit(end)(bad)) != 0
