@@ -68,17 +68,18 @@ class Advection(Flow):
         band = jnp.moveaxis(_departure_band(axis.faces, feet), (-1, -2), (0, k + 1))
         still = lax.stop_gradient(feet)
         far = jnp.any(still[..., 1:] < axis.faces[:-1]) | jnp.any(still[..., :-1] > axis.faces[1:])
-        return {"feet": feet, "band": band, "far": far, "inflow": self._inflow(axis, feet, k)}
+        return {"feet": feet, "band": band, "far": far, "inflow": self._inflow(grid, feet, k)}
 
-    def _inflow(self, axis, feet, k):
+    def _inflow(self, grid, feet, k):
         """Content that comes from outside per value there: (lower, upper), each with n+2 rows along the axis as the matrix."""
         if self.lower is None and self.upper is None:
             return None
         feet = jnp.moveaxis(feet, -1, 0)
-        first, last = axis.faces[0], axis.faces[-1]
-        width = np.diff(axis.faces)
-        below = jnp.minimum(feet - first, 0.0) * (axis.measure[0] / width[0])
-        above = jnp.maximum(feet - last, 0.0) * (axis.measure[-1] / width[-1])
+        faces, volume = grid[k].faces, np.moveaxis(grid.line_volumes(k), k, 0)
+        width = np.diff(faces)
+        # outside a unit of length holds what it holds in the outermost cell
+        below = jnp.minimum(feet - faces[0], 0.0) * (volume[0] / width[0])
+        above = jnp.maximum(feet - faces[-1], 0.0) * (volume[-1] / width[-1])
         # rows: what goes out through the lower wall, the cells, what goes out through the upper wall
         from_below = jnp.concatenate([jnp.zeros_like(below[:1]), jnp.diff(below, axis=0), -below[-1:]])
         from_above = jnp.concatenate([above[:1], jnp.diff(above, axis=0), jnp.zeros_like(above[:1])])

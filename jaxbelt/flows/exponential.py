@@ -13,7 +13,7 @@ from jaxbelt.linear import Line
 __all__ = ["propagator", "propagators"]
 
 _TERMS = 14
-_SQUARINGS = 48
+_SQUARINGS = 80            # up to 3e23 rates a step; what a step does not need costs nothing
 _BLOCK = 8
 
 

@@ -161,7 +161,7 @@ def plane_table(faces_a, faces_b, a0, b0, alive, shares, *, live=None, still=Non
     those on their way out): which part the points belong to (rows, points), and how many cells on either side of b = 0 the inner
     one has on each line (n_a,). Points beside the border count to the nearest cell of their own part, whose volume is what
     its points have: nothing leaks across. What is lost is lost from the outer part: there, backward and forward loss are
-    mirror images in b, and columns follow them as far as few points can tell.
+    mirror images in b (so must faces_b be), and columns follow them as far as few points can tell.
     """
     from scipy.sparse import csr_matrix
 
@@ -222,8 +222,12 @@ def plane_table(faces_a, faces_b, a0, b0, alive, shares, *, live=None, still=Non
     def whole(x):
         return np.concatenate([x, x[::-1]]) if symmetric else x
 
-    # what leaves a cell in the next dt is what did not arrive at its mirror image in b
-    goal_column = whole(goal_row).reshape(-1, nb)[:, ::-1].ravel()[:half]
+    goal_column = whole(goal_row)[:half]
+    if not np.all(alive):
+        # what leaves a cell in the next dt is what did not arrive at its mirror image in b
+        if np.max(np.abs(np.diff(faces_b) - np.diff(faces_b)[::-1])) > 1e-9 * np.ptp(faces_b):
+            raise ValueError("faces_b: where content is lost they must be mirror images of each other about their middle")
+        goal_column = whole(goal_row).reshape(-1, nb)[:, ::-1].ravel()[:half]
     kept = np.where(volume > 0, goal_column / np.where(volume > 0, volume, 1.0), 1.0)
     mh = folded(m)
     thin = mh.sum(0) < _THIN * volume
