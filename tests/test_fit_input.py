@@ -107,7 +107,7 @@ def test_bad_data_and_times(twin):
 
 def test_a_start_that_fails(twin):
     with pytest.raises(ValueError, match="the run fails .* with the parameters that the fit starts from"):
-        twin.fit(start=(700.0, 10.0))
+        twin.fit(start=(900.0, 10.0))
 
 
 def test_nodes_that_differ_cannot_share():
