@@ -9,11 +9,11 @@ tree of slopes; offsets beyond |p| <= rows, |q| <= cap are not used: there w12 i
 
 from __future__ import annotations
 
-import warnings
-
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+
+from jaxbelt._warn import warn
 
 __all__ = ["decompose", "clamped", "offset_set", "check_psd", "limit_psd"]
 
@@ -49,8 +49,8 @@ def check_psd(w11, w12, w22, tol=0.01):
                          f"at most {1 + tol:g} is corrected")
     bad = ratio > 1 + 1e-12
     if bad.any():
-        warnings.warn(f"tensor: |w12| exceeds sqrt(w11 w22) by up to {100 * (ratio.max() - 1):.2g} % in {bad.sum()} of "
-                      f"{bad.size} cells; reduced there to the limit", stacklevel=2)
+        warn(f"tensor: |w12| exceeds sqrt(w11 w22) by up to {100 * (ratio.max() - 1):.2g} % in {bad.sum()} of "
+             f"{bad.size} cells; reduced there to the limit")
     return np.where(bad, np.sign(w12) * limit, w12)
 
 
