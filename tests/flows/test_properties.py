@@ -184,7 +184,7 @@ def test_alone_compiled_and_in_a_batch(name, seed, request):
     for k in rng.choice(DRAWN * 6, 3, replace=False):
         flow, f, dt = rows[k]
         alone = jax.device_get(one(case.grid, jax.tree.map(np.asarray, flow), f, dt)[0])
-        top = np.max(np.abs(alone))
+        top = max(np.max(np.abs(alone)), np.max(f))           # what a fast loss leaves is a difference of what there was
         np.testing.assert_allclose(batch[k], alone, rtol=0, atol=1e-12 * top)
     # operation by operation: each compiled by itself
     if request.node.get_closest_marker("slow") and seed % 4 == 1:
