@@ -27,7 +27,7 @@ from jaxbelt.linear import Line
 
 pytestmark = pytest.mark.plain
 MANY = {"tensor": 12, "tensor of lines": 4, "remap": 20}      # seeds in the slow run; 40 of the others
-FEW = {"tensor": 1, "sheared": 2}                            # in the quick run
+FEW = {"tensor": 1, "sheared": 1, "remap": 2}              # in the quick run
 DRAWN = 5                  # draws of coefficients and of the step a grid, each with six states
 FLAT = 3
 SCALE = 2.0**30
