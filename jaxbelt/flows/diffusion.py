@@ -175,7 +175,7 @@ def _tr_bdf2_step(flow, grid, state, f0, t, dt):
 
     def settled(f1, moved, positive):
         if walls_closed(w0):
-            f1 = _settled(line, f0, f1, fed - moved[2] + moved[0] + moved[1], positive)
+            f1 = _settled(line, f0, f1, fed, moved[0] + moved[1] - moved[2], positive)
         return f1, moved
 
     # recomputed in the reverse pass: of what a branch keeps, the other branch has to write zeros
@@ -203,15 +203,17 @@ def walls_closed(walls) -> bool:
     return walls[0] is None and walls[1] is None
 
 
-def _settled(line, f0, f1, gained, positive):
+def _settled(line, f0, f1, fed, gained, positive):
     """Scale each line by 1 + O(ulp) to the content it must have. positive: which lines have no negative values.
 
     A solve keeps content to a few ulp, but with constant factors it errs the same way every step, and 10,000 steps would
-    add that up. Lines with negative values, or with hardly any content left, are not touched.
+    add that up. Lines with negative values, with hardly any content left, or fed more than they held (where the account of what
+    is fed and lost is the less precise of the two), are not touched.
     """
     before, after = (line_sum(line.volume, lax.stop_gradient(f)) for f in (f0, f1))
-    due = before + lax.stop_gradient(gained)
-    good = positive & (after > 0.01 * before) & (due > 0)
+    fed = lax.stop_gradient(fed)
+    due = before + (fed + lax.stop_gradient(gained))
+    good = positive & (after > 0.01 * before) & (due > 0) & (fed <= before)
     return f1 * kept(jnp.where(good, due / jnp.where(good, after, 1.0), 1.0))
 
 

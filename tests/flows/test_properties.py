@@ -323,7 +323,7 @@ def test_lines_are_those_of_dense_matrices(name, seed):
 
     for row, (flow, f, dt) in enumerate(rows):
         walls = [np.zeros(1) if w is None else np.asarray(w) for w in (flow.lower, flow.upper)]
-        walls = [np.broadcast_to(w, np.delete(grid.shape, k)).ravel() for w in walls]
+        walls = [np.broadcast_to(w, tuple(np.delete(grid.shape, k)) or (1,)).ravel() for w in walls]
         down = flow.up if flow.down is None else flow.down
         arrays = [lines(grid.line_volumes("x")), lines(flow.up, n + 1), lines(down, n + 1), lines(flow.loss), lines(flow.source)]
         through, measures, second_order = np.zeros(2), lines(grid.other_measures("x"))[:, 0], True
