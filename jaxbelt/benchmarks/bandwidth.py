@@ -6,6 +6,7 @@ import dataclasses
 
 import jax.numpy as jnp
 
+from jaxbelt.benchmarks import operations
 from jaxbelt.benchmarks.timing import FULL, QUICK, Effort, Loop, Table, timed
 
 __all__ = ["part", "rates", "Limits"]
@@ -52,7 +53,7 @@ class Limits:
     """What the machine can do, measured once for every size and precision asked for."""
 
     def __init__(self, effort: Effort = FULL):
-        self.effort, self._bandwidth, self._products = effort, {}, {}
+        self.effort, self._bandwidth, self._products, self._operations = effort, {}, {}, {}
 
     def bandwidth(self, total: int, dtype) -> float:
         """Bytes a second, the best of copy, triad and in place, for arrays of `total` bytes together (to a factor of 2)."""
@@ -69,6 +70,15 @@ class Limits:
         return self._products[str(dtype)]
 
 
+    def seconds(self, counted: dict, n: int, dtype) -> float:
+        """Time of the `operations` counted, one kind after the other, on arrays of n entries (to a factor of 2)."""
+        key = max(int(n).bit_length(), 8), str(dtype)
+        if key not in self._operations:
+            self._operations[key] = operations.rates(2 ** (key[0] - 1), dtype, self.effort)
+        rate = self._operations[key]
+        return sum(k / (self.products(dtype) if kind == "product" else rate[kind]) for kind, k in counted.items() if k)
+
+
 def part(quick: bool = False) -> list[Table]:
     """Bandwidth by size and kind, and the rate of matrix products."""
     effort = QUICK if quick else FULL
@@ -83,7 +93,13 @@ def part(quick: bool = False) -> list[Table]:
                ("dtype", "precision", "{:9s}"), ("GB/s", "GB/s", "{:8.1f}"), ("least", "least", "{:8.1f}"),
                ("most", "most", "{:8.1f}"), ("cores", "cores", "{:6.2f}"))
     multiply = [{"dtype": d, "GFlop/s": products(32 if quick else 512, d, effort) / 1e9} for d in ("float64", "float32")]
+    arithmetic = []
+    for d in ("float64", "float32"):
+        found = operations.rates(2**10 if quick else 2**15, d, effort)
+        arithmetic += [{"kind": kind, "dtype": d, "G/s": rate / 1e9} for kind, rate in found.items()]
     note = "copy a <- s b, triad a <- b + s c, in place a <- s a; what is read only because it is written to is not counted"
     of_products = (("dtype", "precision", "{:9s}"), ("GFlop/s", "GFlop/s", "{:10.1f}"))
     return [Table("bandwidth: bytes read and written by a loop over arrays that take MB together", columns, rows, (note,)),
-            Table("matrix products of 512 x 512", of_products, multiply)]
+            Table("matrix products of 512 x 512", of_products, multiply),
+            Table("operations on arrays in the first-level cache; gather: from random places of 32768 entries",
+                  (("kind", "kind", "{:9s}"), ("dtype", "precision", "{:9s}"), ("G/s", "G/s", "{:8.2f}")), arithmetic)]

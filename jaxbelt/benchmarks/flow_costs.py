@@ -1,10 +1,10 @@
-"""`flows`: what one application of every flow costs, beside the bytes that it must move and the machine's bandwidth for them.
+"""`flows`: what one application of every flow costs, beside what it must move and calculate and the machine's rates for that.
 
 Bytes are what the algorithm cannot do without if every pass over f comes from the cache level in which f lies: f read and
 written, stages read back, tables read; no temporary that a better compiler would keep in registers. The bandwidth is the best of
-copy, triad and in place over arrays as large as what is held. Flows that are matrix products have a second limit, their
-multiplications at the rate of a large product. The limit is the larger of the two, "%" is what is reached of it
-(in busy time, see `timing`, for both sides).
+copy, triad and in place over arrays as large as what is held. Operations are counted in the flow's jaxpr (see `operations`), at
+the rates of arrays in the first-level cache. The limit is the larger of the two, "%" is what is reached of it (in busy time, see
+`timing`, for both sides).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxbelt.benchmarks import problems
+from jaxbelt.benchmarks import operations, problems
 from jaxbelt.benchmarks.bandwidth import Limits
 from jaxbelt.benchmarks.timing import FULL, QUICK, Loop, Table, size, spread, timed
 from jaxbelt.flows import Advection, LineDiffusion, Mixing, Reaction, Remap, Rotation, Sheared, TensorDiffusion, Transport
@@ -31,7 +31,7 @@ class Case:
     """A flow and its account. made(build) -> (grid, function of traced leaves -> flow, leaves, f, dt), build: `_builder`.
 
     numbers: of f's precision, moved a cell, besides tables. tables(flow, grid, state) -> arrays, each read `reads` times.
-    multiplications(flow, grid): multiplications and additions a cell of matrix products. why: what else there is, in a line.
+    skips: it has steps that may be left out, which are counted. why: what else there is and what would spare it, in a line.
     """
 
     made: Callable
@@ -40,7 +40,7 @@ class Case:
     why: str
     tables: Callable = lambda flow, grid, state: state
     reads: int = 1
-    multiplications: Callable = lambda flow, grid: 0.0
+    skips: bool = False
 
 
 def _of(make, kind, where=""):
@@ -87,10 +87,6 @@ def _factors(flow, grid, state):
     return [a for a in (f.forward, f.forward_last, f.scale, f.back, f.back_last) if a is not None]
 
 
-def _exponential(flow, grid):
-    return 2.0 * (grid[flow.axis].n + 3)
-
-
 def _tensor_numbers(flow, grid, state):
     return 15.0                                         # two solves of 7: b, y, y, y, z, z, x; and f1
 
@@ -98,10 +94,6 @@ def _tensor_numbers(flow, grid, state):
 def _blocks(flow, grid, state):
     inverse, product = state[3]
     return inverse, product, product
-
-
-def _block(flow, grid):
-    return 12.0 * flow.rows * grid[flow.axes[1]].n      # two solves of three products of n x n
 
 
 def _remap_tables(flow, grid, state):
@@ -113,46 +105,48 @@ def _substeps(flow, grid, state):
 
 
 _SWEEPS = "two solves of two sweeps, each reads and writes a row; the last reads y1 too: 9 numbers"
-_SHORT = "128 lines are a short row for a loop; four solves, not two, where a cell would fall below 0; sums for the budget"
+_SHORT = "rows of 128 lines, for each of which the loop starts four kernels; compiled whole it takes half (see the option below)"
 _BEFORE = 10
 
 CASES = {
     "Rotation phi": Case(_of(problems.drift, Rotation), 2.0, "f in and out, multipliers",
-                         "two FFTs a ring are some 40 operations a cell, in passes of their own"),
-    "LineDiffusion L": Case(_of(problems.drift, LineDiffusion), 9.0, f"{_SWEEPS}; factors shared",
-                            _SHORT,
+                         "two FFTs a ring and a product between them, each a pass; one kernel a ring would make it one"),
+    "LineDiffusion L": Case(_of(problems.drift, LineDiffusion), 9.0, f"{_SWEEPS}; factors shared", _SHORT,
                             tables=_factors, reads=2),
-    "LineDiffusion L, own factors": Case(_own_factors, 9.0, f"{_SWEEPS}; 3 factors, twice",
-                                         _SHORT,
-                                         tables=_factors, reads=2),
+    "LineDiffusion L, own factors": Case(_own_factors, 9.0, f"{_SWEEPS}; 3 factors, twice", _SHORT, tables=_factors, reads=2),
     "LineDiffusion p (friction)": Case(_of(problems.leaves, LineDiffusion, "p"), 9.0, f"{_SWEEPS}; 3 factors, twice",
-                                       "the axis is put first and back, two more passes", tables=_factors, reads=2),
+                                       "the axis is put first and back, two more passes; sweeps of blocks of lines would spare "
+                                       "them", tables=_factors, reads=2),
     "LineDiffusion psi, exponential": Case(_of(problems.leaves, LineDiffusion, "psi"), 2.0, "f in and out, a matrix a line",
-                                           "one matrix a line: a product with a vector reads a number a multiplication",
-                                           multiplications=_exponential),
+                                           "one matrix a line: a product with few columns reads a number for every few "
+                                           "multiplications; only lines that share a matrix would change that"),
     "Transport (L, phi)": Case(_of(problems.convection, Transport), _substeps,
                                "3 stages: f, start and the faces in, f out: 14 numbers a substep",
-                               "WENO5 and its limiter are some 100 operations a face and stage, a third of them divisions",
-                               tables=lambda flow, grid, state: ()),
+                               "reconstruction, search for negative cells and sum of a stage are passes of their own, on shifted "
+                               "copies; one kernel a stage would keep them in registers", tables=lambda flow, grid, state: (),
+                               skips=True),
     "TensorDiffusion (alpha, ln p)": Case(_of(problems.local, TensorDiffusion), _tensor_numbers,
                                           "two solves of 7 numbers; the three blocks of n x n of each, for every plane",
-                                          "small products with a vector, one block after the other",
-                                          tables=_blocks, reads=2, multiplications=_block),
+                                          "products of blocks of 32 with the planes that share them, one after the other; more "
+                                          "planes a block (L or phi without MLT dependence) make them larger",
+                                          tables=_blocks, reads=2),
     "TensorDiffusion (L, phi)": Case(_of(problems.full_tensor, TensorDiffusion), _tensor_numbers,
                                      "two solves of 7 numbers; the three blocks of n x n of each",
-                                     "products with a vector, each waiting for the one before",
-                                     tables=_blocks, reads=2, multiplications=_block),
+                                     "products with a vector, each waiting for the one before", tables=_blocks, reads=2),
     "Sheared (p, theta)": Case(_of(problems.leaves_in_theta, Sheared), 13.0, "two turns (2 each) around the 9 of a line step",
-                               "four FFTs a ring, and copies that put p first and theta last",
-                               tables=lambda flow, grid, state: (state[0], state[0], _factors(None, grid, state[1]))),
+                               "four FFTs a ring, and copies that put p first and theta last; rings turned by products would "
+                               "spare both", tables=lambda flow, grid, state: (state[0], state[0],
+                                                                                            _factors(None, grid, state[1]))),
     "Advection p": Case(_of(problems.leaves, Advection, "p"), 2.0, "f in and out, 7 diagonals a line",
-                        "its check of every line's sum and sign are passes of their own",
-                        tables=lambda flow, grid, state: state["band"]),
+                        "each diagonal, the sums and the least value of every line are passes of their own; one kernel a line "
+                        "would make them one", tables=lambda flow, grid, state: state["band"]),
     "Remap (chi, p)": Case(_of(problems.leaves, Remap), 2.0, "f in and out, an index and a weight a donor",
-                           "a gather: donors come one at a time from anywhere in the plane; then damping and entropy checks",
-                           tables=_remap_tables),
-    "Reaction": Case(_reaction, 2.0, "f in and out, two tables", "the content before and after is summed for the budget"),
-    "Mixing (v, xi)": Case(_mixing, 3.0, "f twice in, once out", "averages along curves of the plane: short gathers and sums"),
+                           "donors come one at a time, planes are then damped, checked for entropy and settled: some ten "
+                           "passes; a kernel a plane would keep them in the first-level cache", tables=_remap_tables),
+    "Reaction": Case(_reaction, 2.0, "f in and out, two tables",
+                     "the content before and after is summed for the budget, two passes; sums inside the loop would be none"),
+    "Mixing (v, xi)": Case(_mixing, 3.0, "f twice in, once out",
+                           "averages along curves of the plane: short products and sums, and copies between them"),
 }
 
 
@@ -198,12 +192,13 @@ def measure(name: str, limits: Limits, build: Callable) -> dict:
     moved = numbers * f.dtype.itemsize * f.size + case.reads * size(case.tables(flow, grid, state))
     arrays = f.nbytes + size(case.tables(flow, grid, state)) + (f.nbytes if numbers > 2 else 0)
     memory = moved / limits.bandwidth(arrays, f.dtype)
-    products = case.multiplications(flow, grid) * f.size
-    work = products / limits.products(f.dtype) if products else 0.0
+    counted = operations.count(advance, f, flow, state, empty=not case.skips)
+    work = limits.seconds(counted, f.size, f.dtype)
     reached, share = memory / taken.busy, max(memory, work) / taken.busy
     row = {"flow": name, "grid": " x ".join(map(str, f.shape)), "dtype": str(f.dtype)} | taken.row(1e9 / f.size, "ns a cell")
-    return row | {"bytes a cell": moved / f.size, "memory ns": 1e9 * memory / f.size, "product ns": 1e9 * work / f.size,
-                  "bandwidth %": 100 * reached, "limit %": 100 * share, "counted": case.counted,
+    row |= {"bytes a cell": moved / f.size, "operations a cell": sum(counted.values()) / f.size}
+    row |= {"memory ns": 1e9 * memory / f.size, "operations ns": 1e9 * work / f.size}
+    return row | {"bandwidth %": 100 * reached, "limit %": 100 * share, "counted": case.counted,
                   "why": case.why if share < 0.5 else ""}
 
 
@@ -213,9 +208,9 @@ def part(quick: bool = False, names=None) -> list[Table]:
     build = _builder(quick)
     rows = [measure(name, limits, build) for name in names or CASES]
     columns = (("flow", "flow", "{:32s}"), ("grid", "grid", "{:>20s}"), ("ns a cell", "ns/cell", "{:9.2f}"),
-               *spread("{:9.2f}"), ("bytes a cell", "bytes", "{:8.1f}"),
-               ("memory ns", "memory", "{:8.2f}"), ("product ns", "product", "{:8.2f}"), ("bandwidth %", "% bw", "{:6.1f}"),
+               *spread("{:9.2f}"), ("bytes a cell", "bytes", "{:8.1f}"), ("operations a cell", "ops", "{:7.1f}"),
+               ("memory ns", "memory", "{:8.2f}"), ("operations ns", "calc", "{:8.2f}"), ("bandwidth %", "% bw", "{:6.1f}"),
                ("limit %", "%", "{:6.1f}"))
     notes = [f"{r['flow']}: {r['counted']}." + (f" Below half: {r['why']}." if r["why"] else "") for r in rows]
-    return [Table("flows: one application, its budget included; memory, product: ns a cell at the limits of the machine", columns,
+    return [Table("flows: one application, its budget included; memory, calc: ns a cell at the limits of the machine", columns,
                   rows, tuple(notes))]
