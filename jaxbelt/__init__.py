@@ -22,7 +22,7 @@ _HOME = {
     "Axis": "grid", "Grid": "grid",
     "Series": "coefficients", "Time": "coefficients", "evaluate": "coefficients", "function": "coefficients",
     "parameters": "coefficients", "static": "coefficients", "is_steady": "coefficients",
-    "sweep": "batch", "draws": "batch", "run_many": "batch", "Sweep": "batch", "Many": "batch",
+    "sweep": "batch", "draws": "batch", "run_many": "batch", "solve_over": "sharding", "Sweep": "batch", "Many": "batch",
     "run_batch": "batch_files", "load_batch": "batch_merge",
     "load": "io", "infer_mixing": "mixing_inference",
     "Data": "fitting.data", "Free": "fitting.free", "Normal": "fitting.free", "Smooth": "fitting.free",
