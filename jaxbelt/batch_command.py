@@ -79,7 +79,7 @@ def _batch(args, out: Path, crew) -> int:
     case = cases.load_case(args.case, args.set)
     made = _batch.build(case)
     typed = f"jaxbelt batch {args.case}" + "".join(f" --set {s}" for s in args.set) + (" --resume" if args.resume else "")
-    lines = [*described(case, made), *([f"processes {n}, this is {k}"] if n > 1 else [])]
+    lines = [*_described(case, made), *([f"processes {n}, this is {k}"] if n > 1 else [])]
     log = _Log(io.log_of(out), [typed, *lines], append=args.resume) if k == 0 else None
     complete = args.resume and _complete(out)
     if complete:
@@ -96,13 +96,13 @@ def _batch(args, out: Path, crew) -> int:
     return _closing(args, out, log, time.perf_counter() - start) if k == 0 else DONE
 
 
-def described(case, made) -> list[str]:
+def _described(case, made) -> list[str]:
     """What will be done, for the terminal and the log."""
     from jaxbelt.batch_files import bytes_of_file
     from jaxbelt.cases import _batch
-    from jaxbelt.cli import _described
+    from jaxbelt.cli_report import described
 
-    lines = [x for x in _described(case) if not x.startswith(("output ", "note "))]
+    lines = [x for x in described(case) if not x.startswith(("output ", "note "))]
     size = bytes_of_file(case.problem, len(made.sweep), case.t.size, made.keep, case.precision)
     return [*lines, *_batch.describe(made), f"output    about {size / 2**20:.1f} MiB", *(f"note      {n}" for n in case.notes)]
 

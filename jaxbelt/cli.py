@@ -20,6 +20,7 @@ from pathlib import Path
 
 from jaxbelt import batch_command, bench_command
 from jaxbelt._compile_cache import remember_programs
+from jaxbelt.cli_report import described, memory, steps_taken, summary
 from jaxbelt.config import InputError
 
 DONE, BAD_INPUT, DIVERGED, INTERRUPTED = 0, 2, 3, 130
@@ -152,9 +153,9 @@ def _run(args):
     case = cases.load_case(args.case, args.set)
     out = Path(args.out) / f"{case.name}.nc"
     typed = f"jaxbelt run {args.case}" + "".join(f" --set {s}" for s in args.set)
-    log = _Log(io.log_of(out), [typed, *_described(case)])
+    log = _Log(io.log_of(out), [typed, *described(case)])
     if not args.quiet:
-        print("\n".join(_described(case)), flush=True)
+        print("\n".join(described(case)), flush=True)
     start = time.perf_counter()
     failure = None
     try:
@@ -214,57 +215,6 @@ def _close(out: Path, log, args, start, failure, problem=None):
     return DONE
 
 
-def summary(run, pictures=()) -> list[str]:
-    """The closing lines of a run: where it is and where the particles went."""
-    start, end = float(run.content[0]), float(run.content[-1])
-    scale = start if start > 0 else 1.0
-    moved = {name: float(v[-1]) for name, v in run.budget.items()}
-    lines = [f"file      {run.path} ({run.path.stat().st_size / 2**20:.1f} MiB, {run.t.size} outputs)"]
-    if pictures:
-        lines.append("pictures  " + " ".join(p.name for p in pictures))
-    lines.append(f"log       {run.path.with_suffix('.log')}")
-    unit = "of the initial content" if start > 0 else "(absolute)"
-    gained = "".join(f", {_plain(n)} {v / scale:+.4g}" for n, v in moved.items())
-    lines.append(f"particles {unit}: at the end {end / scale:.6g}{gained}, "
-                 f"unaccounted {(end - start - sum(moved.values())) / scale:.1e}")
-    return lines
-
-
-def _plain(name: str) -> str:
-    axis, _, side = name.partition(".")
-    return f"{side} wall of {axis}" if side else name
-
-
-def _described(case) -> list[str]:
-    from jaxbelt.run import chunk_size, when
-
-    problem, t = case.problem, case.t
-    axes = ", ".join(f"{a.name} {a.n}" + ("" if a.is_nodes else f" cells {a.faces[0]:.4g} to {a.faces[-1]:.4g}")
-                     + ("" if a.unit in ("", "1") else f" {a.unit}") for a in problem.grid.axes)
-    width = 4 if case.precision == "single" else 8
-    size, chunk = case.f0.size, case.chunk or chunk_size(t.size - 1, case.f0.size * width)
-    unit = problem.time_unit if problem.time_unit != "1" else "s"
-    span = f"{when(problem.epoch, t[0], unit)} to {when(problem.epoch, t[-1], unit)}"
-    return [f"case      {case.name}: {case.title}", f"equation  {problem.equation}", f"grid      {axes}",
-            f"time      {span}, {t.size} outputs, {steps(case)} steps of at most {case.dt:g} {unit}",
-            f"output    about {t.size * size * width / 2**20:.1f} MiB, written {chunk} outputs at a time",
-            *(f"note      {n}" for n in case.notes)]
-
-
-def steps(case) -> int:
-    """Number of steps of a case: equal ones in each interval between output times and jumps of the drivers."""
-    import numpy as np
-
-    from jaxbelt.coefficients import jumps
-    from jaxbelt.solve import plan
-
-    t = case.t
-    if hasattr(case.problem.tables, "schedule"):
-        return plan(case.problem, t, case.dt).total_steps
-    edges = np.unique(np.concatenate([t, [j for j in jumps(case.problem) if t[0] < j < t[-1]]]))
-    return int(np.sum(np.ceil(np.diff(edges) / case.dt - 1e-9)))
-
-
 @command("fit", "fit the parameters that [fit] of a case names to its data: the best run with its uncertainties", _CASE,
          ("--out", {"metavar": "DIR", "default": ".", "help": "folder of the output (made if missing)"}), _SET, _DEVICE, _QUIET,
          ("--restart", {"action": "store_true", "help": "begin anew instead of going on with an interrupted fit"}),
@@ -277,9 +227,9 @@ def _fit(args):
     case = cases.load_case(args.case, args.set)
     out = Path(args.out) / f"{case.name}.nc"
     typed = f"jaxbelt fit {args.case}" + "".join(f" --set {s}" for s in args.set)
-    log = _Log(io.log_of(out), [typed, *_described(case)], append=state_of(out).exists() and not args.restart)
+    log = _Log(io.log_of(out), [typed, *described(case)], append=state_of(out).exists() and not args.restart)
     if not args.quiet:
-        print("\n".join(_described(case)), flush=True)
+        print("\n".join(described(case)), flush=True)
     start = time.perf_counter()
     found, made = fit_case(case, out, restart=args.restart, overwrite=args.overwrite, log=log, quiet=args.quiet,
                            show=None if args.quiet else lambda line: print(line, flush=True))
@@ -317,27 +267,14 @@ def _bench(args):
     return bench_command.bench(args)
 
 
-def _steps_taken(case) -> str:
-    """The step asked for, and what is taken to meet output times and jumps of the drivers where that differs."""
-    from jaxbelt.solve import plan
-
-    unit = case.problem.time_unit if case.problem.time_unit != "1" else "s"
-    taken = [x for group in plan(case.problem, case.t, case.dt).groups for x in group.dt.ravel()]
-    low, high = min(taken), max(taken)
-    text = f"dt = {case.dt:g} {unit}"
-    if high - low <= 1e-6 * high:
-        return text if abs(high - case.dt) <= 1e-6 * case.dt else f"{text}; taken: {high:.6g} {unit}"
-    return f"{text}; taken: {low:.6g} to {high:.6g} {unit}"
-
-
 @command("check", "read a case and say what a run would do; runs nothing", _CASE, _SET)
 def _check(args):
     from jaxbelt import cases
 
     prepare("cpu")
     case = cases.load_case(args.case, args.set, dry=True)
-    lines = _described(case)
-    lines.insert(-len(case.notes) or len(lines), f"steps     {_steps_taken(case)}")
+    lines = described(case)
+    lines.insert(-len(case.notes) or len(lines), f"steps     {steps_taken(case)}")
     lines.insert(-len(case.notes) or len(lines), f"memory    about {memory(case) / 2**20:.0f} MiB")
     if case.fit is not None:
         from jaxbelt.cases import _fit
@@ -345,15 +282,6 @@ def _check(args):
     if case.batch is not None:
         lines += batch_command.check_lines(case)
     print("\n".join(lines))
-
-
-def memory(case) -> float:
-    """Rough peak memory of a run in bytes: Python, JAX and the pictures, about 60 work arrays, and the output twice."""
-    from jaxbelt.run import chunk_size
-
-    width = 4 if case.precision == "single" else 8
-    chunk = case.chunk or chunk_size(case.t.size - 1, case.f0.size * width)
-    return 600 * 2**20 + case.tables + case.f0.size * (60 * 8 + 3 * chunk * 8 + 2 * case.t.size * width)
 
 
 @command("cases", "list the shipped cases")

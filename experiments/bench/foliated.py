@@ -30,6 +30,7 @@ import jaxbelt as jb
 jb.enable_x64()
 
 from jaxbelt import foliated  # noqa: E402
+from jaxbelt.benchmarks.problems import clock  # noqa: E402
 from jaxbelt.coefficients import Time  # noqa: E402
 
 DT = 0.25
@@ -96,12 +97,12 @@ def applications(flows):
 
 def flow_cost(problem, f0, index, steps=5):
     """One application of one flow: {ns a cell, seconds to compile}, from a loop of `steps` and one of three times as many."""
-    grid, clock = problem.grid, Time(*(jnp.zeros(()) for _ in range(3)))
+    grid, now = problem.grid, clock()
 
     def many(problem, f, n):
-        flow = problem.flows(problem, clock, DT)[index]
+        flow = problem.flows(problem, now, DT)[index]
         ready = flow.prepare(grid, jnp.asarray(DT))
-        return jax.lax.fori_loop(0, n, lambda i, f: flow.advance(grid, ready, f, clock, DT)[0], f)
+        return jax.lax.fori_loop(0, n, lambda i, f: flow.advance(grid, ready, f, now, DT)[0], f)
 
     f, compiling = compiled(many, problem, f0, steps)
     a, b = (median(f, problem, f0, n) for n in (steps, 3 * steps))
