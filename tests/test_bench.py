@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxbelt import benchmarks, cli, drift_diffusion, linear
-from jaxbelt.benchmarks import flow_costs, line_solves, peers, report, scaling, steps, timing
+from jaxbelt.benchmarks import flow_costs, line_solves, operations, peers, report, scaling, steps, timing
 from jaxbelt.benchmarks.problems import PROBLEMS, Run
 
 pytestmark = pytest.mark.plain
@@ -110,6 +110,24 @@ def test_a_code_that_is_missing_is_said(monkeypatch):
     (table,) = peers.part(quick=True, names=["scipy splu", "FiPy"])
     there, missing = table.rows
     assert there["us"] > 0 and "pip install" in missing["scheme"] and "--" in report.text(table)
+
+
+def test_operations_are_counted():
+    """By hand: 8 entries, ten rounds of a product and a sum, a division, the cheaper branch, a matrix product, a ring."""
+    def rounds(x):
+        return jax.lax.fori_loop(0, 10, lambda i, y: y * 2.0 + x, x)
+
+    def work(x):
+        y = jnp.exp(rounds(x) / x)
+        y = jax.lax.cond(y[0] > 0, lambda y: y + 1.0, lambda y: y * y * y, y)
+        return y @ jnp.ones((8, 3)), jnp.fft.rfft(x), x[jnp.array([1, 5, 2])]
+
+    found = operations.count(work, jnp.ones(8))
+    assert found["division"] == 8 and found["function"] == 8 and found["product"] == 2 * 8 * 3 and found["gather"] == 3
+    loop, branch, ring = 10 * (8 + 8 + 1), 8, 2.5 * 8 * 3                     # the loop counts its rounds, too
+    assert loop + branch + ring <= found["simple"] <= loop + branch + ring + 20
+    skipped = operations.count(lambda x: jax.lax.cond(x[0] > 0, lambda x: x, jnp.square, x), jnp.ones(8), empty=False)
+    assert skipped["simple"] == 9
 
 
 @pytest.mark.slow
