@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import warnings
+import warnings
 from typing import Any
 
 import jax.numpy as jnp
@@ -108,10 +109,11 @@ def local(quick: bool) -> Run:
     """Pitch angle and momentum with radial diffusion and drift, steps of 10 min."""
     grid = local_diffusion.grid(L=(3.0, 6.5), alpha=(math.radians(5.0), math.pi / 2), energy=(0.05, 2.0),
                                 cells=(3, 4, 6, 6) if quick else (10, 8, 32, 32))
-    prm = local_diffusion.Parameters(local=function(_waves, steady=True), loss_cone=local_diffusion.loss_cone(grid),
-                                     kinetic=local_diffusion.kinetic_energy(grid), dphiphi=6e-3,
+    prm = local_diffusion.Parameters(local=function(_waves, steady=True), kinetic=local_diffusion.kinetic_energy(grid), dphiphi=6e-3,
                                      dll=radial_diffusion.BrautigamAlbert(kp=3.0))
-    problem = local_diffusion.problem(grid, prm, outer=0.0, inner=0.0, low_p=0.0, high_p=0.0)
+    with warnings.catch_warnings():                  # that square cells err: it is the cost that matters here
+        warnings.simplefilter("ignore")
+        problem = local_diffusion.problem(grid, prm, outer=0.0, inner=0.0, low_p=0.0, high_p=0.0)
     _, energy, L, phi = grid.local()
     f0 = jnp.exp(-energy / 0.2) / (energy * (energy + 1.022)) * jnp.sin(grid.alpha()) * jnp.exp(-(((L - 5) / 0.7) ** 2))
     f0 = jnp.broadcast_to(f0 * (1 + 0.5 * jnp.cos(phi)), grid.shape)
