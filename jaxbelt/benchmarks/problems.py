@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import warnings
-import warnings
 from typing import Any
 
 import jax.numpy as jnp
@@ -109,8 +108,8 @@ def local(quick: bool) -> Run:
     """Pitch angle and momentum with radial diffusion and drift, steps of 10 min."""
     grid = local_diffusion.grid(L=(3.0, 6.5), alpha=(math.radians(5.0), math.pi / 2), energy=(0.05, 2.0),
                                 cells=(3, 4, 6, 6) if quick else (10, 8, 32, 32))
-    prm = local_diffusion.Parameters(local=function(_waves, steady=True), kinetic=local_diffusion.kinetic_energy(grid), dphiphi=6e-3,
-                                     dll=radial_diffusion.BrautigamAlbert(kp=3.0))
+    prm = local_diffusion.Parameters(local=function(_waves, steady=True), kinetic=local_diffusion.kinetic_energy(grid),
+                                     dphiphi=6e-3, dll=radial_diffusion.BrautigamAlbert(kp=3.0))
     with warnings.catch_warnings():                  # that square cells err: it is the cost that matters here
         warnings.simplefilter("ignore")
         problem = local_diffusion.problem(grid, prm, outer=0.0, inner=0.0, low_p=0.0, high_p=0.0)
