@@ -84,9 +84,9 @@ _DENSE_BYTES = 2**30                # of inverses, where every line has its own
 def default_backend(platform: str, n: int, lines: int = 1, shared: bool = True, itemsize: int = 8) -> str:
     """What `factor` takes for `lines` lines of n cells on a platform ("cpu", "gpu"), that share one line's factors or do not.
 
-    "sweep"     two loops over the rows: any CPU. By `jaxbelt bench lines` it is the fastest there, by 1.2 to 400 times, for n =
-                50, 200, 500 and 1 to 16384 lines, shared or not, but for 1 or 128 lines of 50 cells that share: there the inverse
-                draws level in float64 and takes 0.7 of its time in float32, and falls behind with more lines.
+    "sweep"     two loops over the rows: any CPU. By `jaxbelt bench lines` it is the fastest there, by 1.1 to 490 times, for n =
+                50, 200, 500 and 1 to 16384 lines, shared or not, but for a single line of 50 cells: there the inverse takes half
+                the time in float64 and is level in float32.
     "dense"     the inverse as a (batched) matrix product: elsewhere, where a loop of 2 n dependent operations costs its launches
                 however few the lines; up to 512 cells, and where lines have factors of their own as long as the inverses take no
                 more than 1 GiB.

@@ -31,7 +31,7 @@ class Case:
     """A flow and its account. made(build) -> (grid, function of traced leaves -> flow, leaves, f, dt), build: `_builder`.
 
     numbers: of f's precision, moved a cell, besides tables. tables(flow, grid, state) -> arrays, each read `reads` times.
-    skips: it has steps that may be left out, which are counted. why: what else there is and what would spare it, in a line.
+    taken(flow, state, dt): which share of its most substeps it takes. why: what else there is and what would spare it, in a line.
     """
 
     made: Callable
@@ -40,7 +40,7 @@ class Case:
     why: str
     tables: Callable = lambda flow, grid, state: state
     reads: int = 1
-    skips: bool = False
+    taken: Callable | None = None
 
 
 def _of(make, kind, where=""):
@@ -104,6 +104,10 @@ def _substeps(flow, grid, state):
     return 14.0 * flow.substeps
 
 
+def _needed(flow, state, dt):
+    return float(jnp.clip(jnp.ceil(state["rate"] * dt / flow.courant * (1 - 1e-6)), 1, flow.substeps)) / flow.substeps
+
+
 _SWEEPS = "two solves of two sweeps, each reads and writes a row; the last reads y1 too: 9 numbers"
 _SHORT = "rows of 128 lines, for each of which the loop starts four kernels; compiled whole it takes half (see the option below)"
 _BEFORE = 10
@@ -124,7 +128,7 @@ CASES = {
                                "3 stages: f, start and the faces in, f out: 14 numbers a substep",
                                "reconstruction, search for negative cells and sum of a stage are passes of their own, on shifted "
                                "copies; one kernel a stage would keep them in registers", tables=lambda flow, grid, state: (),
-                               skips=True),
+                               taken=_needed),
     "TensorDiffusion (alpha, ln p)": Case(_of(problems.local, TensorDiffusion), _tensor_numbers,
                                           "two solves of 7 numbers; the three blocks of n x n of each, for every plane",
                                           "products of blocks of 32 with the planes that share them, one after the other; more "
@@ -189,10 +193,12 @@ def measure(name: str, limits: Limits, build: Callable) -> dict:
     loop.carry = loop(_BEFORE)                           # cells below zero then come up as often as in a run, not as at its start
     taken = timed({"": loop}, limits.effort)[""]
     numbers = case.numbers(flow, grid, state) if callable(case.numbers) else case.numbers
-    moved = numbers * f.dtype.itemsize * f.size + case.reads * size(case.tables(flow, grid, state))
+    part_taken = case.taken(flow, state, dt) if case.taken else 1.0
+    moved = part_taken * numbers * f.dtype.itemsize * f.size + case.reads * size(case.tables(flow, grid, state))
     arrays = f.nbytes + size(case.tables(flow, grid, state)) + (f.nbytes if numbers > 2 else 0)
     memory = moved / limits.bandwidth(arrays, f.dtype)
-    counted = operations.count(advance, f, flow, state, empty=not case.skips)
+    counted = operations.count(advance, f, flow, state, empty=case.taken is None)
+    counted = {kind: part_taken * k for kind, k in counted.items()}
     work = limits.seconds(counted, f.size, f.dtype)
     reached, share = memory / taken.busy, max(memory, work) / taken.busy
     row = {"flow": name, "grid": " x ".join(map(str, f.shape)), "dtype": str(f.dtype)} | taken.row(1e9 / f.size, "ns a cell")
