@@ -8,8 +8,8 @@ line and a step, spacepy's C kernel `solve_cn`, on one core. Accuracy stands bes
 loss, which the kernel does not know) in both codes against a reference with 8 times the cells and steps of 1.5 minutes.
 
 Limit by bytes: a TR-BDF2 step is two solves with factors of the run's own; a solve goes down and up the line and moves 7 numbers
-a cell (56 bytes), so a step at 200 cells moves 22 kB: 0.75 us on a core that has 30 GB/s from its L2 cache. That is 7 times
-spacepy's 5.5 us a core at the very best; a GPU with 4 TB/s has 6 ns.
+a cell (56 bytes), so a step at 200 cells moves 22 kB: 0.3 us on a core whose second-level cache gives 70 GB/s. A GPU with 4 TB/s has
+6 ns.
 """
 
 import argparse
@@ -162,8 +162,8 @@ def main():
     theirs = [s / STEPS for s in timed(lambda: line.run(kp, 1 / 24.0, STEPS), 4 * given.rounds)]
     print(f"spacepy solve_cn, one core: median {1e6 * statistics.median(theirs):.2f} us a line and step, "
           f"{1e6 * min(theirs):.2f} to {1e6 * max(theirs):.2f}")
-    limit = 2 * 7 * 8 * given.cells / 30e9
-    print(f"limit by bytes: {1e6 * limit:.2f} us a core at 30 GB/s")
+    limit = 2 * 7 * 8 * given.cells / 70e9
+    print(f"limit by bytes: {1e6 * limit:.2f} us a core at 70 GB/s")
 
     def ratios(name, of, asked):
         values = sorted(of / w for w in whole)
