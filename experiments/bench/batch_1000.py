@@ -8,8 +8,8 @@ line and a step, spacepy's C kernel `solve_cn`, on one core. Accuracy stands bes
 loss, which the kernel does not know) in both codes against a reference with 8 times the cells and steps of 1.5 minutes.
 
 Limit by bytes: a TR-BDF2 step is two solves with factors of the run's own; a solve goes down and up the line and moves 7 numbers
-a cell (56 bytes), so a step at 200 cells moves 22 kB: 0.3 us on a core whose second-level cache gives 70 GB/s. A GPU with 4 TB/s has
-6 ns.
+a cell (56 bytes), so a step at 200 cells moves 22 kB: 0.3 us on a core whose second-level cache gives 70 GB/s. A GPU with 4 TB/s
+has 6 ns.
 """
 
 import argparse
