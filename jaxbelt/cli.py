@@ -19,7 +19,7 @@ import warnings
 from pathlib import Path
 
 from jaxbelt import batch_command, bench_command
-from jaxbelt._compile_cache import remember_programs
+from jaxbelt._compile_cache import kept_programs, remember_programs
 from jaxbelt.cli_report import described, memory, steps_taken, summary
 from jaxbelt.config import InputError
 
@@ -45,7 +45,8 @@ def command(name: str, text: str, *arguments):
 def main(words=None) -> int:
     """Run one command line; returns the exit status."""
     parser = _Parser(prog="jaxbelt", description="Differentiable Fokker-Planck solver for radiation belts and dipole plasmas.",
-                     epilog="A CASE is a shipped name (see: jaxbelt cases) or a TOML file (see: jaxbelt copy-case).")
+                     epilog="A CASE is a shipped name (see: jaxbelt cases) or a TOML file (see: jaxbelt copy-case). "
+                            "Compiled programs are kept between starts, see: jaxbelt info.")
     parser.add_argument("--version", action="store_true", help="print the version and stop")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
     for name, (_, text, arguments) in COMMANDS.items():
@@ -120,24 +121,37 @@ def _use_all_cores(jax):
 
 
 class _Log:
-    """NAME.log: opened at the first line, so that a run that does not begin leaves none behind."""
+    """NAME.log: opened at the first line after `head`, so that a run that does not begin leaves none behind.
 
-    def __init__(self, path: Path, head=(), append=False):
-        self.path, self.head, self.append, self.file = path, list(head), append, None
+    head: what was typed, at the time `begun` (of time.time(), by default now), and what was said of it, now.
+    """
+
+    def __init__(self, path: Path, head=(), append=False, begun=None):
+        if path.is_dir():
+            raise InputError(f"{path} is a folder; the log of this run needs that name")
+        now = time.time()
+        self.path, self.append, self.file = path, append, None
+        self.head = [(now if k or begun is None else begun, line) for k, line in enumerate(head)]
 
     def __call__(self, line: str):
-        if self.file is None:
-            self.file = open(self.path, "a" if self.append else "w", encoding="utf-8")
-            for text in self.head:
-                self(text)
-        print(time.strftime("%Y-%m-%d %H:%M:%S"), line, file=self.file, flush=True)
+        try:
+            if self.file is None:
+                self.file = open(self.path, "a" if self.append else "w", encoding="utf-8")
+                for at, text in self.head:
+                    self._write(at, text)
+            self._write(time.time(), line)
+        except OSError as error:
+            raise InputError(f"{self.path} cannot be written: {error.strerror or error}") from error
+
+    def _write(self, at: float, line: str):
+        print(time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at)), line, file=self.file, flush=True)
 
 
 _CASE = ("case", {"metavar": "CASE", "help": "a shipped name or a TOML file"})
 _SET = ("--set", {"metavar": "TABLE.KEY=VALUE", "action": "append", "default": [],
                   "help": "change one value of the case (repeatable)"})
 _DEVICE = ("--device", {"choices": ("cpu", "gpu"), "help": "default: a GPU where JAX finds one"})
-_QUIET = ("--quiet", {"action": "store_true", "help": "no progress bar and no summary"})
+_QUIET = ("--quiet", {"action": "store_true", "help": "no progress and no summary"})
 _NO_PICTURES = ("--no-pictures", {"action": "store_true", "help": "only the file and the log"})
 
 
@@ -149,25 +163,22 @@ def _run(args):
     from jaxbelt import cases, io
     from jaxbelt.run import Diverged, run
 
+    begun = time.time()
     prepare(args.device)
     case = cases.load_case(args.case, args.set)
     out = Path(args.out) / f"{case.name}.nc"
     typed = f"jaxbelt run {args.case}" + "".join(f" --set {s}" for s in args.set)
-    log = _Log(io.log_of(out), [typed, *described(case)])
+    log = _Log(io.log_of(out), [typed, *described(case)], begun=begun)
     if not args.quiet:
         print("\n".join(described(case)), flush=True)
     start = time.perf_counter()
     failure = None
     try:
         run(case.problem, case.f0, t=case.t, dt=case.dt, out=out, chunk=case.chunk, precision=case.precision, attrs=case.attrs,
-            f_attrs=case.f_attrs, drivers=case.drivers, overwrite=args.overwrite, log=log, progress=_progress(args))
+            f_attrs=case.f_attrs, drivers=case.drivers, overwrite=args.overwrite, log=log, progress=not args.quiet)
     except Diverged as error:
         failure = error
     return _close(out, log, args, start, failure, case.problem)
-
-
-def _progress(args):
-    return False if args.quiet else None
 
 
 @command("resume", "go on with an unfinished run, to the same bits as if it had not stopped",
@@ -185,7 +196,7 @@ def _resume(args):
     log = _Log(io.log_of(path), [f"jaxbelt resume {path}"], append=True)
     start, failure = time.perf_counter(), None
     try:
-        resume(path, log=log, progress=_progress(args))
+        resume(path, log=log, progress=not args.quiet)
     except Diverged as error:
         failure = error
     return _close(path, log, args, start, failure)
@@ -202,6 +213,7 @@ def _close(out: Path, log, args, start, failure, problem=None):
     pictures, drawn = [], time.perf_counter()
     if not args.no_pictures and whole.t.size > 1:
         from jaxbelt import plot
+        _drawing(args, log, out)
         known = {} if problem is None else {"problem": problem}
         pictures = plot.save(dataclasses.replace(whole, attrs=whole.attrs | known))
     drawn = time.perf_counter() - drawn
@@ -215,6 +227,13 @@ def _close(out: Path, log, args, start, failure, problem=None):
     return DONE
 
 
+def _drawing(args, log, out: Path):
+    """Pictures take a while, in which nothing else is said."""
+    log("drawing")
+    if not args.quiet:
+        print(f"{out.stem}: drawing", file=sys.stderr, flush=True)
+
+
 @command("fit", "fit the parameters that [fit] of a case names to its data: the best run with its uncertainties", _CASE,
          ("--out", {"metavar": "DIR", "default": ".", "help": "folder of the output (made if missing)"}), _SET, _DEVICE, _QUIET,
          ("--restart", {"action": "store_true", "help": "begin anew instead of going on with an interrupted fit"}),
@@ -223,11 +242,12 @@ def _fit(args):
     from jaxbelt import cases, io
     from jaxbelt.fitting.command import fit_case, state_of
 
+    begun = time.time()
     prepare(args.device)
     case = cases.load_case(args.case, args.set)
     out = Path(args.out) / f"{case.name}.nc"
     typed = f"jaxbelt fit {args.case}" + "".join(f" --set {s}" for s in args.set)
-    log = _Log(io.log_of(out), [typed, *described(case)], append=state_of(out).exists() and not args.restart)
+    log = _Log(io.log_of(out), [typed, *described(case)], append=state_of(out).exists() and not args.restart, begun=begun)
     if not args.quiet:
         print("\n".join(described(case)), flush=True)
     start = time.perf_counter()
@@ -237,6 +257,7 @@ def _fit(args):
     pictures = []
     if not args.no_pictures:
         from jaxbelt import plot, plot_fit
+        _drawing(args, log, out)
         whole = io.load(out)
         whole = dataclasses.replace(whole, attrs=whole.attrs | {"problem": found.problem})
         pictures = [*plot_fit.save(made, out), *plot.save(whole)]
@@ -359,6 +380,7 @@ def _info(args):
     kinds = sorted({d.device_kind for d in devices})
     print(f"devices    {len(devices)} x {devices[0].platform} ({', '.join(kinds)})")
     print(f"precision  {'float64' if jax.config.jax_enable_x64 else 'float32'}")
+    print(f"programs   {kept_programs(jax)}")
     if devices[0].platform == "cpu" and args.device != "cpu" and (glob.glob("/dev/nvidia[0-9]*") or shutil.which("nvidia-smi")):
         print('warning    this machine has an NVIDIA GPU, but JAX fell back to the CPU; install: pip install "jaxbelt[cuda12]"')
 

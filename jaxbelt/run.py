@@ -26,6 +26,7 @@ from jaxbelt.config import InputError
 __all__ = ["run", "resume", "load", "Diverged", "Interrupted", "chunk_size", "describe_cell"]
 
 _CHUNK_BYTES = 64 * 2**20
+_EVERY = 5.0               # seconds between lines of progress where there is no terminal
 load = io.load
 
 
@@ -60,7 +61,8 @@ def run(problem, f0, *, t, dt: float = 60.0, out="run.nc", chunk: int | None = N
     t: output times in seconds after the epoch, increasing; f0 belongs to t[0]. dt: largest step in seconds.
     chunk: output intervals computed and written together. precision: "double" or "single", of the stored f (the restart
     is always double). attrs, f_attrs, drivers: text and series kept in the file (see `io.Header`).
-    progress: a bar on stderr (default: where it is a terminal). log: called with each line of the log.
+    progress: True shows it on stderr, as a bar or, where that is no terminal, as a line every few seconds; by default a bar
+    where it is a terminal and nothing elsewhere. log: called with each line of the log, the first before anything is compiled.
     stop_after: stop, resumable, after this many chunks (for queues with a time limit). overwrite: discard an unfinished
     run of the same name instead of refusing to.
 
@@ -282,14 +284,15 @@ def _loop(problem, header, out: Path, f, total: dict, done: int, progress, log, 
     n = t.size - 1
     chunks, start = -(-n // c), time.perf_counter()
     made = getattr(problem.tables, "chunks", None)             # of a problem by levels (see `jaxbelt.levels`)
-    advance = made(problem, t, dt, c) if made and done < chunks else _Chunks()
+    log(f"begun: compiling, then outputs {done * c + 1} to {n}, {c} at a time" if done < chunks else "begun: nothing is missing")
     f = jax.numpy.asarray(f, header.dtype)
     show = sys.stderr.isatty() if progress is None else progress
 
     def moment(x):
         return when(header.epoch, x, problem.time_unit if problem.time_unit != "1" else "s")
 
-    with _Stop() as stop, _bar(show, n, done * c, header.attrs["title"]) as bar:
+    with _Stop() as stop, _bar(show, n, min(n, done * c), header.attrs["title"], sys.stderr) as bar:
+        advance = made(problem, t, dt, c) if made and done < chunks else _Chunks()
         for k in range(done, chunks):
             times = t[k * c:k * c + c + 1]
             f_out, budget, result = advance(problem, f, plan(problem, times, dt))
@@ -301,7 +304,7 @@ def _loop(problem, header, out: Path, f, total: dict, done: int, progress, log, 
                 io.write_part(out, header, k + 1, times[1:], f_out, budget)
             total = {name: float(v[-1]) for name, v in budget.items()}
             f = jax.numpy.asarray(f_out[-1])
-            bar(len(times) - 1, moment(times[-1]))
+            bar(len(times) - 1, moment(times[-1]), advance.seconds)
             if k == done:
                 log(f"first chunk done, compiled in {advance.seconds:.1f} s")
             last = k + 1 == chunks
@@ -352,15 +355,31 @@ def _diverged(problem, header, out, k, times, f_out, budget, result, log):
 
 
 @contextlib.contextmanager
-def _bar(show: bool, total: int, initial: int, title: str):
-    """A progress bar on stderr: bar(intervals, text)."""
-    if not show:
-        yield lambda n, text: None
+def _bar(show: bool, total: int, initial: int, title: str, stream, clock=time.perf_counter):
+    """bar(outputs, text, seconds of compiling so far): a progress bar; where there is no terminal lines with the time left."""
+    if not show or initial >= total:
+        yield lambda n, text, compiled: None
         return
-    from tqdm import tqdm
+    if stream.isatty():
+        from tqdm import tqdm
 
-    with tqdm(total=total, initial=min(initial, total), desc=title, unit="output", file=sys.stderr, dynamic_ncols=True) as bar:
-        def move(n, text):
-            bar.set_postfix_str(text, refresh=False)
-            bar.update(n)
-        yield move
+        with tqdm(total=total, initial=initial, desc=title, unit="output", file=stream, dynamic_ncols=True) as bar:
+            def move(n, text, compiled):
+                bar.set_postfix_str(text, refresh=False)
+                bar.update(n)
+            yield move
+        return
+    start, last, done = clock(), None, initial
+    print(f"{title}: compiling, then {total - initial} outputs", file=stream, flush=True)
+
+    def line(n, text, compiled):
+        nonlocal last, done
+        done, now = done + n, clock()
+        if last is not None and now - last < _EVERY and done < total:
+            return
+        last = now
+        left = max(0.0, now - start - compiled) / (done - initial) * (total - done)
+        print(f"{title}: {done} of {total} outputs, {text}, {now - start:.0f} s"
+              + (f", about {left:.0f} s left" if done < total else ""), file=stream, flush=True)
+
+    yield line

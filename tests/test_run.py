@@ -1,6 +1,7 @@
 """The host loop: the same numbers as `solve`, in chunks; resuming to the same bits; stopping where the result is spoilt."""
 
 import importlib
+import io as io_of_text
 import os
 import signal
 import threading
@@ -162,6 +163,31 @@ def test_bad_input_leaves_nothing(tmp_path, change, message):
     with pytest.raises(InputError, match=message):
         run(problem(), kw.pop("f0"), **kw)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_log_begins_before_anything_is_compiled(tmp_path, monkeypatch):
+    """Whoever is killed while compiling leaves a log that says what was begun, and a file that can be resumed."""
+    out, lines = tmp_path / "a.nc", []
+
+    def killed(*_):
+        raise SystemExit
+
+    monkeypatch.setattr(importlib.import_module("jaxbelt.run"), "_Chunks", killed)
+    with pytest.raises(SystemExit):
+        run(problem(), f0(), t=T, dt=300.0, out=out, chunk=2, log=lines.append)
+    assert lines == ["begun: compiling, then outputs 1 to 10, 2 at a time"] and load(out).t.size == 1
+
+
+def test_lines_of_progress():
+    """Where stderr is no terminal: at the first chunk, then at most every 5 s, with what is left without compiling."""
+    now, stream = [100.0], io_of_text.StringIO()
+    with importlib.import_module("jaxbelt.run")._bar(True, 10, 0, "belt", stream, lambda: now[0]) as bar:
+        for seconds, moment in ((24.0, "a"), (4.0, "b"), (4.0, "c"), (4.0, "d"), (4.0, "e")):
+            now[0] += seconds
+            bar(2, moment, 20.0)
+    assert stream.getvalue().splitlines() == [
+        "belt: compiling, then 10 outputs", "belt: 2 of 10 outputs, a, 24 s, about 16 s left",
+        "belt: 6 of 10 outputs, c, 32 s, about 8 s left", "belt: 10 of 10 outputs, e, 40 s"]
 
 
 def test_a_folder_that_cannot_be_written_is_noticed_first(tmp_path):

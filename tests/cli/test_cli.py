@@ -43,6 +43,33 @@ def test_run_writes_file_pictures_and_log(finished):
         assert run.attrs[name]
     log = (finished / "radial-1d.log").read_text()
     assert "illustrative" in log and "particles of the initial content" in log
+    words = ("jaxbelt run radial-1d", "case  ", "begun: ", "first chunk done", "drawing", "pictures")
+    places = [log.index(word) for word in words]
+    assert places == sorted(places)
+
+
+@pytest.mark.plain
+def test_a_log_has_the_times_at_which_things_happened(here, capsys):
+    log = cli._Log(here / "a.log", ["typed", "said"], begun=1e9)
+    assert not (here / "a.log").exists()
+    log("first")
+    typed, said, first = (here / "a.log").read_text().splitlines()
+    assert typed.startswith("2001-09-0") and typed.endswith(" typed")
+    assert said.endswith(" said") and first.endswith(" first") and said[:4] == first[:4] != "2001"
+    (here / "radial-1d.log").mkdir()
+    status, out, err = call(capsys, "run", "radial-1d", *SMALL)
+    assert status == 2 and "radial-1d.log is a folder" in err and err.count("\n") == 1 and not out
+    assert sorted(p.name for p in here.iterdir()) == ["a.log", "radial-1d.log"]
+
+
+def test_progress_without_a_terminal(here, capsys):
+    """`jaxbelt run CASE > log 2>&1` says what it does; --quiet nothing."""
+    status, _, err = call(capsys, "run", "radial-1d", *SMALL, "--set", "output.pictures=['cuts']")
+    lines = err.splitlines()
+    assert status == 0 and lines[0] == "radial-1d: compiling, then 6 outputs" and lines[-1] == "radial-1d: drawing"
+    assert "1 of 6 outputs" in lines[1] and "s left" in lines[1] and "6 of 6 outputs" in lines[-2]
+    status, out, err = call(capsys, "run", "radial-1d", *SMALL, "--quiet", "--no-pictures")
+    assert (status, out, err) == (0, "", "")
 
 
 def test_summary_closes_the_budget(finished):
@@ -95,7 +122,7 @@ def test_check_reads_every_shipped_case(name, capsys):
 
 def test_info_help_and_version(capsys):
     status, out, _ = call(capsys, "info")
-    assert status == 0 and "float64" in out and "devices" in out and "jaxlib" in out
+    assert status == 0 and "float64" in out and "devices" in out and "jaxlib" in out and "programs   " in out
     with pytest.raises(SystemExit) as e:
         cli.main(["--help"])
     assert e.value.code == 0 and "copy-case" in capsys.readouterr().out

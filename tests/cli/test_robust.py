@@ -94,15 +94,23 @@ def test_a_folder_that_cannot_be_written(tmp_path, capsys):
 
 def test_programs_are_kept_between_starts(tmp_path):
     """The command line fills its cache folder, and empties it of what was used longest ago; JAXBELT_CACHE=off keeps none."""
-    code = "from jaxbelt.cli import prepare; prepare(); import jax; print(jax.config.jax_compilation_cache_dir)"
+    code = """
+from jaxbelt.cli import kept_programs, prepare
+prepare()
+import jax
+print(jax.config.jax_compilation_cache_dir)
+print(kept_programs(jax))
+"""
     env = {k: v for k, v in os.environ.items() if not k.startswith("JAX_COMPILATION_CACHE")}
 
     def asked(**more):
         done = subprocess.run([sys.executable, "-c", code], env=env | more, capture_output=True, text=True, check=True)
-        return done.stdout.strip()
+        return done.stdout.splitlines()
 
-    assert asked(XDG_CACHE_HOME=str(tmp_path)).startswith(str(tmp_path / "jaxbelt"))
-    assert asked(JAXBELT_CACHE="off") == "None"
+    folder, said = asked(XDG_CACHE_HOME=str(tmp_path))
+    assert folder.startswith(str(tmp_path / "jaxbelt"))
+    assert said.startswith(f"{folder}, 0 MiB of at most 1024 MiB") and "JAXBELT_CACHE=off" in said
+    assert asked(JAXBELT_CACHE="off") == ["None", "not kept between starts (JAXBELT_CACHE)"]
     for k in range(5):
         (tmp_path / f"p{k}").write_bytes(b"x" * 100)
         os.utime(tmp_path / f"p{k}", (k, k))
