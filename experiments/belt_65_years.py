@@ -26,12 +26,13 @@ import jaxbelt as jb
 from jaxbelt import cases, io
 
 NODES = (0, 21, 42, 63)
+EVERY = "output.every=28 d"     # measured Kp repeats nothing, and 850 intervals of 28 days are the whole time
 FLOOR = 1e-3               # of the value at L = 7: where relative differences are looked at
 
 
 def run(args):
     start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
-    words = ["--set", f"parameters.kp_file={args.kp}", "--set", "output.precision=double", "--out", str(args.out)]
+    words = ["--set", f"parameters.kp_file={args.kp}", "--set", EVERY, "--set", "output.precision=double", "--out", str(args.out)]
     words += ["--overwrite", "--no-pictures", "--quiet"]
     subprocess.run([sys.executable, "-m", "jaxbelt.cli", "run", "belt-65-years", *words], check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -42,7 +43,8 @@ def run(args):
 
 def steps(args, words, dt, mu=None):
     """(times, mu, L) of the case in steps of dt, the drivers read by time."""
-    words = [*words, f"parameters.kp_file={args.kp}", "numerics.method=steps", f"numerics.dt={dt} s", "output.times=['0 d']"]
+    words = [EVERY, *words, f"parameters.kp_file={args.kp}", "output.times=['0 d']"]
+    words += ["numerics.method=steps", f"numerics.dt={dt} s"]
     if mu is not None:
         words.append("parameters.mu=[" + ", ".join(f"'{float(x)!r} MeV/G'" for x in mu) + "]")
     case = cases.load_case("belt-65-years", words)
@@ -55,7 +57,7 @@ def steps(args, words, dt, mu=None):
 
 def by_level(args, words):
     """(times, mu, L) of the case by levels."""
-    case = cases.load_case("belt-65-years", [*words, f"parameters.kp_file={args.kp}", "output.times=['0 d']"])
+    case = cases.load_case("belt-65-years", [EVERY, *words, f"parameters.kp_file={args.kp}", "output.times=['0 d']"])
     return np.asarray(jb.solve(case.problem, case.f0, t=case.t, dt=case.dt).f)
 
 
@@ -102,7 +104,7 @@ def figure(args):
     flux, kp = rows[:, 9].astype(float), rows[:, 1:9].astype(float)
     day = 1958.0 + np.arange(len(rows)) / 365.2425
     at = 1958.0 + whole.t / 86400 / 365.2425
-    case = cases.load_case("belt-65-years", [f"parameters.kp_file={args.kp}"])
+    case = cases.load_case("belt-65-years", [EVERY, f"parameters.kp_file={args.kp}"])
     node = int(np.argmin(np.abs(whole.grid["mu"].centers - 1000.0)))
     fig, axes = plt.subplots(5, 1, figsize=(10.5, 11), sharex=True, height_ratios=[1.1, 2.6, 2.6, 1.3, 1.2], layout="constrained")
 

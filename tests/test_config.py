@@ -74,6 +74,39 @@ def test_kp_that_nothing_reads_is_noted():
     assert not small(**{"parameters.dll": "'0.1 1/d'", "parameters.lifetime.model": "kp"}).notes
 
 
+CYCLE = SMALL.replace("kp = [2.0, 5.0]", "kp_cycle = [2.0, 5.0, 3.0, 1.0]")
+
+
+def test_kp_that_is_repeated_is_noted():
+    """Where it is read, and no file is."""
+    said = "; give parameters.kp_file for the measured series"
+    assert cases.build(CYCLE).notes == ("Kp: 0.5 days of parameters.kp_cycle repeated" + said,)
+    assert cases.build(CYCLE, ['parameters.kp_cycle_label="May 2024"']).notes == ("Kp: 0.5 days of May 2024 repeated" + said,)
+    (note,) = cases.build(CYCLE, ["parameters.dll=0.1 1/d"]).notes
+    assert note.startswith("parameters.kp_cycle changes nothing")
+    with pytest.raises(InputError, match='kp_cycle_label = "May": belongs to a list kp_cycle'):
+        small(**{"parameters.kp_cycle_label": "May"})
+
+
+def test_the_years_are_looked_at_where_their_kp_repeats_itself():
+    values = parse(cases.shipped()["belt-65-years"].read_text())
+    assert values["output"]["every"] == f"{len(values['parameters']['kp_cycle']) // 8} d"
+    words = ["numerics.method=steps", "grid.cells=[8]", "parameters.mu.count=2", "case.duration=729 d"]
+    case = cases.load_case("belt-65-years", words, dry=True)
+    assert any(note.startswith("Kp: 27 days of March 2013 repeated") for note in case.notes)
+    assert any("3645 d, 7317 d, 10962 d, ... after the end of the run (729 d)" in note for note in case.notes)
+    assert len(case.t) == 28 and case.attrs["notes"].count("March 2013") == 1
+
+
+def test_moments_after_the_end_are_left_out_with_a_note():
+    some = small(**{"output.times": "['0 h', '3 h', '7 h']"})
+    assert some.attrs["style"]["times"].tolist() == [0.0, 10800.0]
+    assert some.notes == ("output.times: 7 h after the end of the run (6 h) left out",)
+    one = small(**{"output.times": "['0 h', '7 h']"})                # one curve says nothing of a run: others are picked
+    assert "times" not in one.attrs["style"] and one.notes[0].endswith("left out; moments spread over the run are shown")
+    assert not small(**{"output.times": "['0 h']"}).notes and not small(**{"output.times": "['0 h', '6 h']"}).notes
+
+
 def test_overrides():
     values = override({"a": {"w": [{"m": 1}]}}, ["a.w.0.m=3", "a.name=plain words", "b.c=[1, 2]", "a.q=60 s"])
     assert values == {"a": {"w": [{"m": 3}], "name": "plain words", "q": "60 s"}, "b": {"c": [1, 2]}}

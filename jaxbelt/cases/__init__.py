@@ -179,7 +179,8 @@ def build(text: str, overrides=(), folder=Path("."), name: str = "case", dry: bo
 
         with section("numerics / output"):
             plan(built.problem, t, dt)
-    _check_style(output, style, built, duration, f"{duration / 3600:g} h" if kind == "time" else f"{duration:g}")
+    notes = [*notes, *_late(output, style, duration, case.text("duration"))]
+    _check_style(output, style, built)
     notes = (*notes, *_undrawable(pictures if "pictures" in output else (), built.problem.grid))
     notes = (*notes, *built.notes, *warned)
     attrs = {"title": name, "long_title": case.text("title", name), "notes": "; ".join(notes), "toml": text,
@@ -232,11 +233,27 @@ def _undrawable(pictures, grid) -> list[str]:
     return [f'picture "{p}" is left out: it needs the axes {", ".join(DRAWN[p][1])}' for p, axes in missing.items() if axes]
 
 
-def _check_style(output: Table, style: dict, built: Built, duration: float, end: str) -> None:
+def _late(output: Table, style: dict, duration: float, end: str) -> list[str]:
+    """Moments after the end of a run are left out, with a note; where only one is left, pictures show others."""
+    if "times" not in style:
+        return []
+    inside = style["times"] <= duration * (1 + 1e-9)
+    if not inside.any():
+        raise output.error("times", f"are all after the end of the run ({end})")
+    if inside.all():
+        return []
+    late = [text for text, ok in zip(output.get("times"), inside) if not ok]
+    some = ", ".join(late[:3]) + (", ..." if len(late) > 3 else "")
+    style["times"] = style["times"][inside]
+    if inside.sum() == 1:
+        del style["times"]
+    return [f"output.times: {some} after the end of the run ({end}) left out"
+            + ("; moments spread over the run are shown" if "times" not in style else "")]
+
+
+def _check_style(output: Table, style: dict, built: Built) -> None:
     """What the pictures are to show must be there."""
     grid = built.problem.grid
-    if "times" in style and np.all(style["times"] > duration * (1 + 1e-9)):
-        raise output.error("times", f"are all after the end of the run ({end})")
     if "L" in style and "L" in grid.names:
         lo, hi = grid["L"].faces[[0, -1]]
         bad = style["L"][(style["L"] < lo) | (style["L"] > hi)]
@@ -282,7 +299,7 @@ def _style(output: Table, kind: str) -> dict:
     style = {}
     times = output.quantities("times", kind, None, low=0.0)
     if times is not None:
-        style["times"] = np.asarray(times)      # those after the end are left out
+        style["times"] = np.asarray(times)
     L = output.numbers("L", None, low=0.0)
     if L is not None:
         style["L"] = np.asarray(L)

@@ -11,9 +11,9 @@ from jaxbelt.config import Table, section
 
 __all__ = ["KEYS", "coefficient", "convection", "drivers", "lifetime", "particle", "planet_of", "waves"]
 
-KEYS = ("species", "mu", "K", "energy", "at_L", "b_e", "drift", "kp", "kp_start", "kp_file", "kp_cycle", "dst", "drivers_file",
-        "fill", "dll", "dlphi", "dphiphi", "lifetime", "shadowing", "convection", "source", "waves", "populations",
-        "fluctuations")
+KEYS = ("species", "mu", "K", "energy", "at_L", "b_e", "drift", "kp", "kp_start", "kp_file", "kp_cycle", "kp_cycle_label",
+        "dst", "drivers_file", "fill", "dll", "dlphi", "dphiphi", "lifetime", "shadowing", "convection", "source", "waves",
+        "populations", "fluctuations")
 _COEFFICIENT = ("model", "d0", "power", "log_amplitude", "reference_L", "outside", "L", "log_d", "log_d0", "kp_slope",
                 "kp_reference")
 _FREE_FORM = {"knots": ("L", "log_d", "kp_slope", "kp_reference"),
@@ -77,6 +77,9 @@ class drivers:                                                 # noqa: N801
             raise prm.error("kp_start", "belongs to a list kp")
         if "kp" in prm and "kp_cycle" in prm:
             raise prm.error("kp_cycle", "give either kp or kp_cycle")
+        if "kp_cycle_label" in prm and "kp_cycle" not in prm:
+            raise prm.error("kp_cycle_label", "belongs to a list kp_cycle")
+        self.label = prm.text("kp_cycle_label", "parameters.kp_cycle")
         for key in ("kp", "kp_file", "kp_cycle", "dst"):
             if key in prm:                                     # looked at even where no model asks for it
                 self.series(key.partition("_")[0])
@@ -121,8 +124,15 @@ class drivers:                                                 # noqa: N801
     def for_file(self) -> dict:
         return {name: driver for name, (_, driver) in self.used.items()}
 
-    def unused(self) -> list[str]:
-        """A note for each driver that is given and that no model has asked for."""
+    def notes(self) -> list[str]:
+        """Of Kp that is no history, and of each driver that is given and that no model has asked for."""
+        prm, notes = self.prm, []
+        if "kp_cycle" in prm and "kp_file" not in prm and "kp" in self.read:
+            notes.append(f"Kp: {len(prm.numbers('kp_cycle')) / 8:.4g} days of {self.label} repeated; give parameters.kp_file for "
+                         "the measured series")
+        return notes + self._unused()
+
+    def _unused(self) -> list[str]:
         given = [key for key in ("kp", "kp_file", "kp_cycle", "dst") if key in self.prm]
         given = [key for key in given if key.partition("_")[0] not in self.read]
         if "drivers_file" in self.prm and self._file is None:

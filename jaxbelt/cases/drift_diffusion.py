@@ -82,7 +82,7 @@ def build(config: Table, case) -> Built:
     if by_level:
         with section("numerics.method"):
             problem, size = _levels(problem, drive, case, notes)
-    notes += drive.unused()
+    notes += drive.notes()
     notes += _long_steps(case.dt, walls, grid, members, planet)
     if initial.profile is None:
         f0 = _source(initial.table, "model", measured).first(grid, mu).reshape(grid.shape)

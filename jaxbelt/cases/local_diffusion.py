@@ -17,8 +17,8 @@ from jaxbelt.config import Table, section, suggest
 
 TABLES = {
     "grid": ("L", "cells", "spacing", "alpha", "energy", "L_ref"),
-    "parameters": ("species", "b_e", "drift", "kp", "kp_start", "kp_file", "kp_cycle", "dst", "drivers_file", "fill", "dll",
-                   "dlphi", "dphiphi", "lifetime", "shadowing", "convection", "chorus", "wave_tables", "loss_cone",
+    "parameters": ("species", "b_e", "drift", "kp", "kp_start", "kp_file", "kp_cycle", "kp_cycle_label", "dst", "drivers_file",
+                   "fill", "dll", "dlphi", "dphiphi", "lifetime", "shadowing", "convection", "chorus", "wave_tables", "loss_cone",
                    "energy_loss"),
     "initial": ("model", "flux_table", "flux", "at", "E0", "kappa", "index", "given", "sine_power", "altitude", "inside", "at_L",
                 "width_in", "width_out", "floor"),
@@ -64,7 +64,7 @@ def build(config: Table, case) -> Built:
     with section("parameters / boundary"):
         problem = ld.problem(grid, parameters, **bounds, epoch=case.epoch)
     attrs = {"b_e_gauss": float(planet.b_e), "r_e_m": float(planet.r_e), "species": species}
-    notes += drive.unused()
+    notes += drive.notes()
     return Built(problem=problem, f0=f0, drivers=drive.for_file | drivers, attrs=attrs, notes=(*notes, *said),
                  f_attrs={"units": _PSD_UNIT, "long_name": "phase space density"}, tables=size + _memory(grid, fields))
 
