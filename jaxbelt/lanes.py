@@ -122,8 +122,13 @@ def _all(size, values, flags):
 
 
 def _scan(size, jaxpr, eqn, given):
-    p = eqn.params
-    n, m, body = p["num_consts"], p["num_carry"], p["jaxpr"]
+    p, body = eqn.params, eqn.params["jaxpr"]
+    if "num_consts" in p:
+        n, m = p["num_consts"], p["num_carry"]
+    elif "ft_in" in p:                                  # JAX 0.12: as a tree of (constants, carry, xs)
+        n, m, _ = (len(part) for part in p["ft_in"].unpack())
+    else:
+        return _any(size, jaxpr, eqn, given)
     consts, carry, xs = given[:n], given[n:n + m], given[n + m:]
     flags = _carried(body.jaxpr, consts, carry, xs)
     out_flags = _depends(body.jaxpr, [*(b for _, b in consts), *flags, *(b for _, b in xs)])[m:]
