@@ -10,7 +10,9 @@ them; every chunk is the same compiled program. Whatever a fit can free can be s
 from __future__ import annotations
 
 import dataclasses
+import numbers
 import os
+import weakref
 from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any
@@ -19,8 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxbelt.config import suggest
-from jaxbelt.fitting.free import named_leaves
+from jaxbelt.batch_checks import check_values, places, start_of, tree_of
 from jaxbelt.grid import Frozen
 from jaxbelt.lanes import lanes
 from jaxbelt.solve import Problem, Result, advance, plan
@@ -39,6 +40,7 @@ class Sweep:
 
     values: dict
     shape: tuple[int, ...]
+    seen: list = dataclasses.field(default_factory=list, repr=False)       # the problem that its values were last checked for
 
     def __len__(self):
         return next(iter(self.values.values())).shape[0]
@@ -54,8 +56,8 @@ def sweep(values: dict, how: str = "zip") -> Sweep:
     fastest.
 
     Names are those of a fit: leaves of the parameters, "inner.x", "outer.x", and "initial" for f0 ("initial.x" where f0 is
-    made by a function with leaves). An entry is a number, or an array of the leaf's shape. Raises ValueError where there is no
-    run, or lengths differ with "zip".
+    made by a function with leaves). An entry has the shape of the leaf; a number stands for a leaf of one value only. Raises
+    ValueError where there is no run, or lengths differ with "zip".
     """
     if how not in ("zip", "grid"):
         raise ValueError(f"sweep how: {how!r} is unknown; use 'zip' or 'grid'")
@@ -177,38 +179,9 @@ class Keep:
         return out
 
 
-def _tree(problem, f0):
-    return {"parameters": problem.parameters, "boundary": problem.boundary, "initial": f0}
-
-
-def start_of(problem, f0):
-    """f0 as a tree with leaves: a full array, or the callable that makes it."""
-    from jaxbelt.fit import _initial
-
-    f0 = _initial(f0, problem.grid)
-    return f0 if callable(f0) else jnp.broadcast_to(f0, problem.grid.shape)
-
-
-def places(problem, f0, sweep: Sweep):
-    """(name, leaf number, shape of the leaf) of every swept name; ValueError where there is none, or shapes do not fit."""
-    tree = _tree(problem, start_of(problem, f0))
-    known, leaves = named_leaves(tree), jax.tree.leaves(tree)
-    out = []
-    for name, v in sweep.values.items():
-        if name not in known:
-            inside = [k for k in known if k.startswith(name + ".")]
-            hint = f"; it holds {', '.join(inside)}" if inside else suggest(name, known)
-            raise ValueError(f"sweep: {name!r} is no parameter of this problem{hint}")
-        shape = np.shape(leaves[known[name]])
-        if v.ndim > 1 and v.shape[1:] != shape:
-            raise ValueError(f"sweep {name}: an entry has shape {v.shape[1:]}, the parameter {shape}")
-        out.append((name, known[name], shape))
-    return tuple(out)
-
-
 def _one(places, t, dt, keep, problem, f0, values):
     """A single run with its own values: (what is kept, budget, result code)."""
-    leaves, structure = jax.tree.flatten(_tree(problem, f0))
+    leaves, structure = jax.tree.flatten(tree_of(problem, f0))
     for name, k, shape in places:
         leaves[k] = jnp.broadcast_to(values[name], shape).astype(jnp.result_type(leaves[k]))
     tree = jax.tree.unflatten(structure, leaves)
@@ -297,31 +270,38 @@ def chunk_of(problem, runs: int, outputs: int, devices, chunk=None) -> int:
             most = min(most, many * (_CACHED // int(np.prod(problem.grid.shape))))
         most = max(most // many * many, many)
         chunk = -(-runs // -(-runs // most))
-    elif int(chunk) != chunk or chunk < 1:
-        raise ValueError(f"chunk: must be a whole number of runs, at least 1, got {chunk}")
+    elif not isinstance(chunk, numbers.Real) or chunk < 1 or int(chunk) != chunk:
+        raise ValueError(f"chunk: must be a whole number of runs, at least 1, got {chunk!r}")
     chunk = -(-int(chunk) // many) * many
     if chunk * each > room:
         raise _too_large(chunk, chunk * each, room)
     return chunk
 
 
-def run_many(problem: Problem, f0, sweep: Sweep, *, t, dt, chunk: int | None = None, devices=None, keep: Callable | None = None,
-             report: Callable | None = None) -> Many:
+def run_many(problem: Problem, f0, sweep: Sweep, *, t, dt, chunk: int | None = None, devices=None,
+             keep: Callable | str | None = None, report: Callable | None = None) -> Many:
     """Every run of a sweep: `problem` with the swept values put in, from f0, through the times t with steps of at most dt.
 
     chunk: runs advanced together, by default as many as fit into half the memory, on a CPU into its caches; rounded up to a
     multiple of the number of devices. devices: by default all of this process; the runs of a chunk are shared out over them.
-    keep: a pure function of one run's f (time, *grid.shape) whose result is kept instead of it (a mean, the last state, an
-    `observe`): give the same function again and nothing is compiled anew. report: called with (runs done, runs in all)
-    after each chunk.
+    keep: a word of KEEP ("all", "last", "mean", "max", "content"), or a pure function of one run's f (time, *grid.shape) whose
+    result is kept instead of it (an `observe`): give the same function again and nothing is compiled anew. report: called with
+    (runs done, runs in all) after each chunk.
 
     The last chunk is filled up with copies of its last run, so that all chunks run the same program, and what comes out does not
     depend on which runs are in it. Returns `Many`, with NumPy arrays. A run that fails is marked in `.result`, the others go on.
-    Raises ValueError for unknown names (with the nearest), shapes that do not fit, chunks larger than the memory.
+    Raises ValueError for unknown names (with the nearest), shapes that do not fit, values that the equation or a model does not
+    take (of the first run and of those with the smallest and largest values), chunks larger than the memory.
     """
     from jaxbelt.solve import check_times
 
     times = check_times(t, dt)
+    word, keep = (keep, _kept(keep, times, problem.grid)) if isinstance(keep, str) else ("", keep)
+    if keep is not None and not callable(keep):
+        raise ValueError(f"keep: must be one of {', '.join(KEEP)}, or a function of a run's f, got {keep!r}")
+    if not (sweep.seen and sweep.seen[0]() is problem and "initial" not in {n.partition(".")[0] for n in sweep.values}):
+        check_values(problem, f0, sweep)             # once, where the same call is made again and again
+        sweep.seen[:] = [weakref.ref(problem)]
     devices = tuple(jax.local_devices() if devices is None else devices)
     chunk = chunk_of(problem, len(sweep), times.size, devices, chunk)
     advance_chunk = runner(problem, f0, sweep, times, dt, keep, devices, chunk)
@@ -331,7 +311,16 @@ def run_many(problem: Problem, f0, sweep: Sweep, *, t, dt, chunk: int | None = N
         if report is not None:
             report(min(first + chunk, total), total)
     kept, budget, code = jax.tree.map(lambda *x: np.concatenate(x), *parts)
+    if word and keep is not None:
+        kept = kept["content" if word == "content" else "f"]
     return Many(kept, times, budget, code, sweep, problem)
+
+
+def _kept(word, times, grid):
+    """What is kept by a word of KEEP; None for all of f."""
+    if word not in KEEP:
+        raise ValueError(f"keep: {word!r} is unknown; use one of {', '.join(KEEP)}, or a function of a run's f")
+    return None if word == "all" else Keep(word, Frozen(times), grid)
 
 
 def runner(problem, f0, sweep: Sweep, times, dt, keep, devices, chunk: int) -> Callable:

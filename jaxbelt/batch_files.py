@@ -24,6 +24,7 @@ from jaxbelt import io
 from jaxbelt._lock import only_writer
 from jaxbelt._netcdf import budget_label, budget_name, time_attrs, variable, write, write_static
 from jaxbelt.batch import KEEP, Keep, Sweep, chunk_of, runner, take
+from jaxbelt.batch_checks import check_values, unit_of
 from jaxbelt.batch_merge import load_batch, merge, signature_of
 from jaxbelt.batch_plan import difference, signature
 from jaxbelt.batch_processes import PATIENCE, Crew
@@ -31,10 +32,8 @@ from jaxbelt.config import InputError
 from jaxbelt.grid import Frozen
 from jaxbelt.run import Interrupted, _Stop, _write_errors, provenance
 
-__all__ = ["check_output", "done_chunks", "load_batch", "run_batch"]
+__all__ = ["begun_chunk", "check_output", "done_chunks", "load_batch", "run_batch"]
 
-# what is known of the units of a leaf, by the last word of its name
-_UNITS = {"power": "1", "lifetime": "day", "d0": "1/day", "dll": "1/day", "dphiphi": "rad^2/day", "dlphi": "rad/day"}
 _BEGUN = "plan.json"
 
 
@@ -47,7 +46,7 @@ def run_batch(problem, f0, sweep: Sweep, *, t, dt, out="batch.nc", chunk: int | 
 
     problem, f0, sweep, t, dt, chunk, devices: see `run_many`. keep: "all" (f at all times), "last", "mean" (in time), "max", or
     "content" (no f); the content and the budget of every run are always kept. precision: "double" or "single", of the stored f.
-    resume: go on with the chunks that are missing. overwrite: replace another batch, finished or not. attrs, f_attrs, drivers:
+    resume: go on with the chunks that are missing. overwrite: replace a batch, finished or not. attrs, f_attrs, drivers:
     see `jaxbelt.run`. report: called with (runs done by all, runs in all) after each chunk. stop_after: stop, resumable, after
     so many chunks.
 
@@ -61,7 +60,7 @@ def run_batch(problem, f0, sweep: Sweep, *, t, dt, out="batch.nc", chunk: int | 
     """
     from jaxbelt.solve import check_times
 
-    out, log = Path(out), log or (lambda line: None)
+    out, log, asked = Path(out), log or (lambda line: None), chunk
     k, n = process or (jax.process_index(), jax.process_count())
     try:
         times = check_times(t, dt)
@@ -69,20 +68,24 @@ def run_batch(problem, f0, sweep: Sweep, *, t, dt, out="batch.nc", chunk: int | 
             raise ValueError(f"keep: {keep!r} is unknown; use one of {', '.join(KEEP)}")
         if precision not in ("single", "double"):
             raise ValueError(f'precision: {precision!r} must be "single" or "double"')
+        check_words(out, resume, overwrite)
+        check_values(problem, f0, sweep)
         prints = signature(problem, f0, sweep, times, dt, keep, precision)
         io.check_writable(out.parent)
         with only_writer(out) if k == 0 and crew is None else contextlib.nullcontext():
             if crew is None:                         # else looked at before the processes met
                 check_output(out, resume, overwrite, first=k == 0)
-            if _is_finished(out, resume, overwrite, prints):
+            if _is_finished(out, resume, overwrite, prints, k > 0 and crew is not None):
                 return out
             devices = tuple(jax.local_devices() if devices is None else devices)
-            with Crew(io.parts_of(out), k, n, patience) if crew is None else contextlib.nullcontext(crew) as crew:
+            with Crew(io.parts_of(out), k, n, patience, log) if crew is None else contextlib.nullcontext(crew) as crew:
                 if not crew.met:
                     crew.meet()
                 chunk, devices = _plan(out, problem, len(sweep), times.size, devices, chunk, prints)
                 if not resume and crew.k == 0:
                     io.check_writable(out.parent, 2 * bytes_of_file(problem, len(sweep), times.size, keep, precision))
+                if asked is not None and chunk != asked:
+                    log(f"chunk of {chunk} runs, not {asked}: a multiple of the number of devices, {len(devices)}")
                 advance = runner(problem, f0, sweep, times, dt, Keep(keep, Frozen(times), problem.grid), devices, chunk)
                 header = _header(problem, out, times, dt, chunk, sweep, prints, precision, keep, attrs, f_attrs, drivers)
                 _work(out, crew, header, sweep, advance, chunk, resume, report, log, stop_after)
@@ -95,27 +98,35 @@ def run_batch(problem, f0, sweep: Sweep, *, t, dt, out="batch.nc", chunk: int | 
     return out
 
 
+def check_words(out, resume=False, overwrite=False):
+    """Before any folder is made: InputError where both are asked for, or there is nothing to resume."""
+    out = Path(out)
+    if resume and overwrite:
+        raise InputError("resume=True, overwrite=True: go on, or begin anew; give one of the two")
+    folder = io.parts_of(out)
+    if resume and not (out.exists() or (folder / _BEGUN).exists() or any(folder.glob("runs-*.nc"))):
+        raise InputError(f"{out}: there is nothing to resume; leave resume=True out")
+
+
 def check_output(out, resume=False, overwrite=False, *, first=True):
     """Before anything is computed: the folder of the parts is as it should be, and cleared for a fresh start.
 
     first: this is the process that clears it. Raises InputError where an unfinished batch would be lost, or there is none to go
     on with.
     """
-    out = Path(out)
-    folder = io.parts_of(out)
-    begun = any(folder.glob("runs-*.nc"))
-    if begun and not resume and not overwrite:
-        raise InputError(f"{folder} holds an unfinished batch: go on with --resume (resume=True), or discard it with --overwrite "
-                         "(overwrite=True)")
+    check_words(out, resume, overwrite)
+    folder = io.parts_of(Path(out))
+    if any(folder.glob("runs-*.nc")) and not resume and not overwrite:
+        raise InputError(f"{folder} holds an unfinished batch: go on with resume=True, or discard it with overwrite=True")
     if first and not resume:
         for file in [*folder.glob("runs-*.nc*"), *folder.glob(_BEGUN)]:
             file.unlink(missing_ok=True)
-    if resume and not begun and not out.exists() and not (folder / _BEGUN).exists():
-        raise InputError(f"{out}: there is nothing to resume; leave --resume (resume=True) out")
 
 
-def _is_finished(out, resume, overwrite, prints) -> bool:
-    """`out` is this very batch, and `resume` is asked for. Raises InputError where another one would be replaced."""
+def _is_finished(out, resume, overwrite, prints, helps) -> bool:
+    """`out` is this very batch, and `resume` is asked for. Raises InputError where a finished one would be replaced.
+
+    helps: another process leads this batch, and may have put it together already."""
     if not out.is_file() or overwrite or any(io.parts_of(out).glob("runs-*.nc")):
         return False
     try:
@@ -125,9 +136,11 @@ def _is_finished(out, resume, overwrite, prints) -> bool:
             raise
         changed = "it is no batch that can be read"
     if changed:
-        raise InputError(f"{out} holds another finished batch ({changed}): give this one another name (case.name) or folder "
-                         "(--out), or replace it with --overwrite (overwrite=True)")
-    return resume
+        raise InputError(f"{out} holds another finished batch ({changed}): give this one another name or folder, "
+                         "or replace it with overwrite=True")
+    if not resume and not (helps and not io.parts_of(out).exists()):
+        raise InputError(f"{out} is complete; give overwrite=True to compute it again")
+    return True
 
 
 def _plan(out, problem, runs, outputs, devices, chunk, prints):
@@ -138,8 +151,7 @@ def _plan(out, problem, runs, outputs, devices, chunk, prints):
     file.parent.mkdir(parents=True, exist_ok=True)
     if not file.exists():
         if any(file.parent.glob("runs-*.nc")):
-            raise InputError(f"{file} is missing; without it the runs beside it cannot be told: begin anew with --overwrite "
-                             "(overwrite=True)")
+            raise InputError(f"{file} is missing; without it the runs beside it cannot be told: begin anew with overwrite=True")
         made = {"runs": runs, "chunk": chunk_of(problem, runs, outputs, devices, chunk), "asked": chunk, "signature": prints}
         temporary = file.with_name(f"{_BEGUN}.{os.getpid()}.{time.monotonic_ns()}.tmp")
         with _write_errors(file):
@@ -155,15 +167,23 @@ def _plan(out, problem, runs, outputs, devices, chunk, prints):
         known = json.loads(file.read_text(encoding="utf-8"))
         changed, size, asked = difference(known["signature"], prints), int(known["chunk"]), known["asked"]
     except (OSError, ValueError, KeyError, TypeError):
-        raise InputError(f"{file} is damaged and cannot be read: begin anew with --overwrite (overwrite=True)") from None
+        raise InputError(f"{file} is damaged and cannot be read: begin anew with overwrite=True") from None
     if not changed and chunk is not None and chunk not in (asked, size):
         changed = f"chunk was {size}, now {chunk}"
     if changed:
         raise InputError(f"{out} was begun with other parameters ({changed}): give the same ones, another name or folder, or "
-                         "discard it with --overwrite (overwrite=True)")
+                         "discard it with overwrite=True")
     use = max(m for m in range(1, len(devices) + 1) if size % m == 0)
     chunk_of(problem, runs, outputs, devices[:use], size)              # does it fit here?
     return size, devices[:use]
+
+
+def begun_chunk(out) -> int | None:
+    """Runs a chunk of the batch that was begun here; None where there is none."""
+    try:
+        return int(json.loads((io.parts_of(out) / _BEGUN).read_text(encoding="utf-8"))["chunk"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def bytes_of_file(problem, runs: int, outputs: int, keep: str, precision: str) -> int:
@@ -190,7 +210,7 @@ def _work(out, crew, header, sweep, advance, chunk, resume, report, log, stop_af
         stale.unlink(missing_ok=True)
     crew.say("working")
     start = time.perf_counter()
-    with _Stop() as stop:
+    with _stopped_at_once(out, crew, chunk, runs, log), _Stop() as stop:
         for i, c in enumerate(mine):
             kept, budget, code = advance(c * chunk)
             first = c * chunk
@@ -206,7 +226,8 @@ def _work(out, crew, header, sweep, advance, chunk, resume, report, log, stop_af
                 crew.say("stopped")
                 _stopped(out, "stopped", there, chunk, runs, log)
         if mine:
-            log(f"{len(mine)} chunks computed and written in {time.perf_counter() - start:.1f} s")
+            took = time.perf_counter() - start
+            log(f"{len(mine)} chunks, {_runs(mine, chunk, runs)} runs, computed and written in {took:.1f} s")
 
 
 def _runs(chunks, chunk, runs) -> int:
@@ -214,17 +235,31 @@ def _runs(chunks, chunk, runs) -> int:
 
 
 def _stopped(out, why, there, chunk, runs, log):
-    message = (f"{why}: {_runs(there, chunk, runs)} of {runs} runs are done and kept; go on with the same command and --resume "
-               "(resume=True)")
+    message = f"{why}: {_runs(there, chunk, runs)} of {runs} runs are done and kept; go on with the same call and resume=True"
     log(message)
     raise Interrupted(message, out)
+
+
+@contextlib.contextmanager
+def _stopped_at_once(out, crew, chunk, runs, log):
+    """A second signal ends this block where it is: what is done is said all the same."""
+    try:
+        yield
+    except Interrupted:
+        raise
+    except KeyboardInterrupt:
+        crew.say("stopped")
+        _stopped(out, "stopped at once", done_chunks(out), chunk, runs, log)
 
 
 def _finish(out, crew, runs, chunk, report, log):
     """Process 0 waits for all chunks and merges them; the others wait for that."""
     count, before = -(-runs // chunk), len(done_chunks(out))
     crew.say("waiting")
-    with _Stop() as stop:
+    if before < count and crew.n > 1:
+        log(f"waiting for the other processes: {_runs(done_chunks(out), chunk, runs)} of {runs} runs are done; one that gives no "
+            f"sign of life in {io.parts_of(out)} for {crew.patience:g} s is taken for lost")
+    with _stopped_at_once(out, crew, chunk, runs, log), _Stop() as stop:
         while True:
             there = done_chunks(out)
             if report is not None and len(there) > before:
@@ -240,7 +275,7 @@ def _finish(out, crew, runs, chunk, report, log):
                 _stopped(out, why, there, chunk, runs, log)
             time.sleep(min(0.5, crew.patience / 20))
     crew.say("merging")
-    with _write_errors(out):
+    with _stopped_at_once(out, crew, chunk, runs, log), _write_errors(out):
         merge([_part(out, c) for c in range(count)], out)
         crew.say("done")
         crew.over.set()
@@ -253,6 +288,7 @@ def _header(problem, out, times, dt, chunk, sweep, prints, precision, keep, attr
              "sweep_shape": np.asarray(sweep.shape), "jaxbelt_batch": len(sweep), "batch_signature": json.dumps(prints)}
     if problem.time_unit not in ("s", "1"):
         about["time_unit"] = problem.time_unit
+    about["swept_units"] = json.dumps({name: unit_of(name, problem, (f_attrs or {}).get("units", unit)) for name in sweep.values})
     return io.Header(grid=problem.grid, t=times, epoch=None if problem.epoch is None else str(problem.epoch),
                      dtype=str(jax.dtypes.canonicalize_dtype(np.float64)), precision=precision, drivers=drivers or {},
                      f_attrs={"units": unit, "long_name": long_name} | (f_attrs or {}), attrs=about | (attrs or {}))
@@ -267,11 +303,17 @@ def _rows(shape, width) -> tuple:
 def _write_part(path, header, index, values, kept, budget, code):
     names = header.grid.names
     f_dims = ("time", *names) if header.attrs["keep"] == "all" else names
+    units = json.loads(header.attrs["swept_units"])
+    # as CF has it: the values stand beside every result; those with dimensions of their own as xarray has it
+    beside = {"coordinates": " ".join([*(name for name, v in values.items() if v.ndim == 1), "result"])}
+    wide = [name for name, v in values.items() if v.ndim > 1 and name != "initial"]
     said = {"all": "", "last": " at the last time", "mean": ", mean in time", "max": ", largest in time"}
 
     def fill(file):
         write_static(file, header, len(header.t))
         file.dimensions["run"] = index.size
+        if wide:
+            file.attrs["coordinates"] = " ".join(wide)
 
         def put(name, dims, data, about):
             data = np.asarray(data)
@@ -284,19 +326,17 @@ def _write_part(path, header, index, values, kept, budget, code):
             for d, m in zip(dims, v.shape[1:]):
                 if d not in file.dimensions:
                     file.dimensions[d] = m
-            last = name.rsplit(".", 1)[-1]
-            unit = "1" if last.startswith("log_") else header.f_attrs["units"] if name in ("inner", "outer", "initial") else \
-                _UNITS.get(last, "")
-            put(name, dims, v, {"long_name": f"{name} of the run"} | ({"units": unit} if unit else {}) | {"jaxbelt_swept": 1})
+            unit = {"units": units[name]} if units[name] else {}
+            put(name, dims, v, {"long_name": f"{name} of the run"} | unit | {"jaxbelt_swept": 1})
         put("result", (), np.asarray(code, np.int32), {"units": "1", "long_name": "how the run ended: 0 at its end, or a code of "
                                                                                    "jaxbelt.Result"})
-        put("content", ("time",), kept["content"], {"long_name": "content of the grid: sum of volume times f"})
+        put("content", ("time",), kept["content"], {"long_name": "content of the grid: sum of volume times f"} | beside)
         for name, v in budget.items():
-            put(budget_name(name), ("time",), v, {"long_name": budget_label(name), "jaxbelt_budget": name})
+            put(budget_name(name), ("time",), v, {"long_name": budget_label(name), "jaxbelt_budget": name} | beside)
         if "f" in kept:
             dtype = np.float32 if header.precision == "single" else np.float64
             about = header.f_attrs | {"long_name": header.f_attrs["long_name"] + said[header.attrs["keep"]]}
-            put("f", f_dims, kept["f"].astype(dtype, copy=False), about)
+            put("f", f_dims, kept["f"].astype(dtype, copy=False), about | beside)
 
     path.parent.mkdir(exist_ok=True)
     write(path, fill)

@@ -64,7 +64,8 @@ def merge(parts, out):
 
 
 def load_batch(where):
-    """A batch as an `xarray.Dataset` with a dimension `run`, the swept values as coordinates, `result`, and times in UTC.
+    """A batch as an `xarray.Dataset` with a dimension `run`, the swept values as coordinates, `result`, and times in UTC. Its
+    attribute `status` is "complete", or "150 of 600 runs".
 
     where: its file (f is read only where it is used), one that is not finished (the runs that are done so far), or a list of
     files and folders of parts, as several machines without a common folder leave them.
@@ -93,6 +94,10 @@ def load_batch(where):
         if np.unique(number).size < number.size:
             raise InputError(f"run {number[:-1][np.diff(number) == 0][0]} is in more than one of the files given")
     made.attrs = {k: v for k, v in attrs_of(made).items() if not isinstance(v, dict)}
+    if made.attrs.get("status") != "complete":
+        there, whole = made.sizes["run"], int(made.attrs["jaxbelt_batch"])
+        made.attrs["status"] = "complete" if there == whole else f"{there} of {whole} runs"
+        made.attrs["failed_runs"] = int(np.count_nonzero(made["result"].values))
     hook = equation_hook("add_coordinates", made.attrs.get("equation", ""))
     return made if hook is None else hook(made)
 

@@ -96,10 +96,12 @@ def connect(me: Identity, devices, timeout: int = 300):
 class Crew:
     """This process among those that work on one batch in `folder`. Alone it does nothing at all.
 
+    tell: called with a line where it has to wait for the others.
     Use: with Crew(folder, k, n) as crew: crew.meet(); ...; crew.say("done"). A `with` that ends by an exception says "failed".
     """
 
-    def __init__(self, folder, k: int = 0, n: int = 1, patience: float = PATIENCE):
+    def __init__(self, folder, k: int = 0, n: int = 1, patience: float = PATIENCE, tell=None):
+        self.tell = tell or (lambda line: None)
         self.folder, self.k, self.n, self.patience = Path(folder), k, n, patience
         self.state, self.beat, self.lock, self.over = "ready", 0, threading.Lock(), threading.Event()
         self.met, self.done = False, set()           # done: chunks that were there when all met
@@ -178,6 +180,7 @@ class Crew:
         """Wait until all processes are here. Raises InputError where one is not in time, or failed at once."""
         start, self.met = time.monotonic(), True
         self.done = {int(p.stem.partition("-")[2]) for p in self.folder.glob("runs-*.nc")}
+        told = False
         while self.n > 1:
             states = self.states()
             failed = [j for j, s in states.items() if s in ("failed", "stopped")]
@@ -186,6 +189,11 @@ class Crew:
             late = [j for j, s in states.items() if not s]
             if not late:
                 return
+            if not told:
+                more = ", ..." if late[5:] else ""
+                self.tell(f"process {self.k} of {self.n} waits for {', '.join(map(str, late[:5]))}{more} to come, "
+                          f"{self.patience:g} s at most; they meet in {self.folder}")
+                told = True
             if time.monotonic() - start > self.patience:
                 raise InputError(f"process {late[0]} of {self.n} has not come within {self.patience:g} s: were {self.n} of them "
                                  f"started, and do all of them see the folder {self.folder}?")

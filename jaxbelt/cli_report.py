@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["described", "memory", "steps", "steps_taken", "summary"]
+__all__ = ["described", "memory", "size_text", "steps", "steps_taken", "summary"]
 
 
 def summary(run, pictures=()) -> list[str]:
@@ -21,6 +21,11 @@ def summary(run, pictures=()) -> list[str]:
     return lines
 
 
+def size_text(size: float) -> str:
+    """ "12 kB", "3.4 MiB": a number of bytes to be read."""
+    return f"{size / 2**20:.1f} MiB" if size >= 2**20 else f"{size / 1e3:.3g} kB"
+
+
 def _plain(name: str) -> str:
     axis, _, side = name.partition(".")
     return f"{side} wall of {axis}" if side else name
@@ -36,9 +41,10 @@ def described(case) -> list[str]:
     size, chunk = case.f0.size, case.chunk or chunk_size(t.size - 1, case.f0.size * width)
     unit = problem.time_unit if problem.time_unit != "1" else "s"
     span = f"{when(problem.epoch, t[0], unit)} to {when(problem.epoch, t[-1], unit)}"
+    each = f", written {chunk} outputs at a time" if case.batch is None else " for one run"
     return [f"case      {case.name}: {case.title}", f"equation  {problem.equation}", f"grid      {axes}",
             f"time      {span}, {t.size} outputs, {steps(case)} steps of at most {case.dt:g} {unit}",
-            f"output    about {t.size * size * width / 2**20:.1f} MiB, written {chunk} outputs at a time",
+            f"output    about {size_text(t.size * size * width)}{each}",
             *(f"note      {n}" for n in case.notes)]
 
 
@@ -70,9 +76,14 @@ def steps_taken(case) -> str:
 
 
 def memory(case) -> float:
-    """Rough peak memory of a run in bytes: Python, JAX and the pictures, about 60 work arrays, and the output twice."""
+    """Rough peak memory of a run in bytes: Python, JAX and the pictures, about 60 work arrays, and the output twice; of a case
+    with a table [batch], of a chunk of its runs."""
     from jaxbelt.run import chunk_size
 
+    if case.batch is not None:
+        from jaxbelt import batch_command
+
+        return 600 * 2**20 + case.tables + batch_command.memory(case)
     width = 4 if case.precision == "single" else 8
     chunk = case.chunk or chunk_size(case.t.size - 1, case.f0.size * width)
     return 600 * 2**20 + case.tables + case.f0.size * (60 * 8 + 3 * chunk * 8 + 2 * case.t.size * width)

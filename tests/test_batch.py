@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import jaxbelt as jb
-from jaxbelt import batch
+from jaxbelt import batch, batch_checks, batch_plan
 from jaxbelt import drift_diffusion as dd
 
 pytestmark = pytest.mark.plain
@@ -53,6 +53,15 @@ def test_what_is_kept_and_the_start_varied(problem, start):
         many.to_xarray()
 
 
+def test_words_of_what_is_kept(problem, start, many):
+    """The words of `run_batch`."""
+    def kept(word):
+        return jb.run_many(problem, start, many.sweep, t=T, dt=DT, keep=word, chunk=6, devices=jax.devices()[:1]).f
+
+    np.testing.assert_allclose(kept("last"), many.f[:, -1], rtol=1e-13)
+    np.testing.assert_allclose(kept("content"), problem.grid.content(many.f), rtol=1e-12)
+
+
 def _last(f):
     return f[-1]
 
@@ -78,7 +87,14 @@ def test_random_sweeps_do_not_depend_on_what_else_is_drawn():
     (lambda p: jb.sweep({"dll.power": [np.nan]}), "must be finite"),
     (lambda p: jb.draws({"x": ("log-uniform", 0.0, 1.0)}, 3), "0 < low"),
     (lambda p: jb.run_many(p, 1.0, jb.sweep({"dll.powe": [1.0]}), t=T, dt=DT), 'did you mean "dll.power"'),
-    (lambda p: jb.run_many(p, 1.0, jb.sweep({"dll.power": [[1.0, 2.0]]}), t=T, dt=DT), "an entry has shape"),
+    (lambda p: jb.run_many(p, 1.0, jb.sweep({"dll.power": [[1.0, 2.0]]}), t=T, dt=DT), "must be one number, .* got 2 values"),
+    (lambda p: jb.run_many(p, 1.0, jb.sweep({"initial": [1.0, 2.0]}), t=T, dt=DT), r"the shape of f, \(12,\), got one number"),
+    (lambda p: jb.run_many(p, 1.0, jb.sweep({"lifetime": [1.0, 2.0, -4.48]}), t=T, dt=DT),
+     r"run 2 \(lifetime = -4.48 day\): lifetime: must be positive everywhere, got -4.48"),
+    (lambda p: jb.run_many(p, 1.0, jb.sweep({"dll.kp": [1.0, 33.0]}), t=T, dt=DT), r"run 1 \(dll.kp = 33\): .*Kp lies between 0"),
+    (lambda p: jb.run_many(p, 1.0, jb.sweep({"outer": [1.0]}), t=T, dt=DT, keep="lats"), "'lats' is unknown; use one of all"),
+    (lambda p: jb.run_many(p, 1.0, jb.sweep({"outer": [1.0]}), t=T, dt=DT, keep=3), "keep: must be one of all.* got 3"),
+    (lambda p: batch.chunk_of(p, 10, 3, jax.devices()[:1], "a"), "whole number of runs, at least 1, got 'a'"),
     (lambda p: batch.chunk_of(p, 10**12, 10**6, jax.devices()[:1], 10**9), "GiB are free"),
     (lambda p: batch.chunk_of(p, 10, 3, jax.devices()[:1], 0), "at least 1"),
 ])
@@ -91,6 +107,60 @@ def test_chunks_follow_memory_and_devices(problem):
     devices = jax.devices()[:1] * 8
     assert batch.chunk_of(problem, 21, 5, devices) == 24
     assert batch.chunk_of(problem, 1000, 5, devices, 10) == 16
+
+
+STORM = jb.Series(21600.0 * np.arange(4), [2.0, 6.0, 4.0, 2.0])
+
+
+def test_a_series_is_not_flattened_by_one_number(problem, start):
+    """Kp of a storm as four values: an entry has four; a note where the lifetime keeps its own copy."""
+    prm = problem.parameters.replace(dll=jb.radial_diffusion.BrautigamAlbert(kp=STORM), lifetime=jb.losses.KpLifetime(kp=STORM))
+    storm = dd.problem(problem.grid, prm, inner=1e-3, outer=1.0)
+    with pytest.raises(ValueError, match="dll.kp.values: an entry must have 4 values, as the parameter has; got one number; to "
+                                         "scale D_LL sweep dll.log_amplitude"):
+        batch.places(storm, start, jb.sweep({"dll.kp.values": [1.0, 2.0]}))
+    with pytest.raises(ValueError, match="lifetime.kp.values: .* got 2 values$"):
+        batch.places(storm, start, jb.sweep({"lifetime.kp.values": [[1.0, 2.0]]}))
+    with pytest.raises(ValueError, match="'kp' is no parameter .*; Kp is a driver in dll.kp.values, lifetime.kp.values"):
+        batch.places(storm, start, jb.sweep({"kp": [1.0, 2.0]}))
+    both = jb.sweep({"dll.kp.values": [[2.0, 6.0, 4.0, 2.0], [1.0, 2.0, 3.0, 4.0]]})
+    assert batch_checks.unvaried(storm, start, both) == ["kp is varied in dll.kp.values, but not in lifetime.kp.values"]
+    assert not batch_checks.unvaried(storm, start, jb.sweep({k: both.values["dll.kp.values"] for k in
+                                                            ("dll.kp.values", "lifetime.kp.values")}))
+    with pytest.raises(ValueError, match=r"run 1 \(dll.kp.values from 2 to 60\): .*Kp lies between 0 and 9"):
+        batch_checks.check_values(storm, start, jb.sweep({"dll.kp.values": [[2.0, 6.0, 4.0, 2.0], [2.0, 60.0, 4.0, 2.0]]}))
+
+
+def test_one_value_for_all_nodes(start):
+    """A number stands for all nodes where they had it in common, and not where they differ."""
+    def prm(mu):
+        return dd.Parameters(dll=jb.radial_diffusion.BrautigamAlbert(kp=STORM), lifetime=mu / 100.0)
+
+    nodes = dd.problem(dd.grid(L=(2.0, 7.0), cells=12, mu=[100.0, 300.0]), prm, inner=1e-3, outer=1.0)
+    found = batch.places(nodes, 1.0, jb.sweep({"outer": [1.0, 2.0], "dll.kp.values": [[1.0, 2.0, 3.0, 4.0]] * 2}))
+    assert [shape for _, _, shape in found] == [(2,), (2, 4)]
+    with pytest.raises(ValueError, match="lifetime: differs from node to node; give an entry for each of the 2 nodes"):
+        batch.places(nodes, 1.0, jb.sweep({"lifetime": [1.0, 2.0]}))
+    with pytest.raises(ValueError, match=r"run 0 \(lifetime from -2 to 1\): lifetime: must be positive"):
+        batch_checks.check_values(nodes, 1.0, jb.sweep({"lifetime": [[1.0, -2.0]]}))
+
+
+def test_units_follow_the_equation(problem):
+    units = {name: batch_checks.unit_of(name, problem, "s^3/m^6") for name in
+             ("dll.log_amplitude", "lifetime", "dll.kp.values", "outer.values", "source", "dll.whatever")}
+    assert list(units.values()) == ["1", "day", "1", "s^3/m^6", "s^3/m^6/day", ""]
+    assert batch_checks.unit_of("lifetime", problem.replace(time_unit="R_p/v_th")) == "R_p/v_th"
+
+
+def test_a_changed_choice_is_named(problem, start):
+    """A static entry, a value that nodes share, and a few values."""
+    law = problem.parameters.dll
+    other = problem.replace(parameters=problem.parameters.replace(dll=law.replace(reference_l=5.0)))
+    sweep = jb.sweep({"lifetime": [1.0, 2.0]})
+    made = [batch_plan.signature(p, start, sweep, np.array(T), DT, "all", "double") for p in (problem, other)]
+    assert batch_plan.difference(*made) == "dll.reference_l was 1, now 5"
+    assert batch_plan.difference({"x": batch_plan._text([10.0, 10.0])}, {"x": batch_plan._text([9.0, 9.5])}) == \
+        "x was 10 (2 times), now [9, 9.5]"
 
 
 def test_devices_share_the_runs_and_send_nothing(problem, start, many):

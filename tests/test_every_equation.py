@@ -10,6 +10,7 @@ import pytest
 
 import jaxbelt as jb
 from jaxbelt import batch
+from jaxbelt.fitting.free import named_leaves
 
 jax.config.update("jax_enable_x64", True)
 pytestmark = [pytest.mark.plain, pytest.mark.filterwarnings("ignore:cells of chi")]
@@ -110,7 +111,7 @@ def test_alone_in_a_batch_and_on_eight_devices(make):
 
     tree = {"parameters": problem.parameters, "boundary": problem.boundary}
     leaves, structure = jax.tree.flatten(tree)
-    known = batch.named_leaves(tree)
+    known = named_leaves(tree)
     (name, given), = values.items()
     leaves[known[name]] = jnp.asarray(given[3])
     mine = problem.replace(**jax.tree.unflatten(structure, leaves))

@@ -24,6 +24,8 @@ class BatchCase:
     f0: object
     chunk: int | None
     keep: str
+    units: dict = dataclasses.field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def open_table(config: Table):
@@ -114,6 +116,10 @@ def sweep_of(table: Table) -> Sweep:
     for key in ("runs", "seed"):
         if key in table and not random:
             raise table.error(key, "belongs to [batch.draw]")
+    lengths = {name: len(v) for name, v in lists.items()}
+    if len(set(lengths.values())) > 1:
+        raise InputError("[batch.list]: side by side all names need as many entries: " +
+                         ", ".join(f"{k} has {n}" for k, n in lengths.items()) + "; for every combination use [batch.grid]")
     with section("batch"):
         rows = sweep(lists).values if lists else {}
         if random:
@@ -134,7 +140,7 @@ def sweep_of(table: Table) -> Sweep:
 
 def build(case) -> BatchCase:
     """What [batch] of a case says. Raises InputError, one line that names table, key and value."""
-    from jaxbelt.batch import places
+    from jaxbelt.batch_checks import places, unit_of, unvaried
 
     table = case.batch
     if table is None:
@@ -143,7 +149,10 @@ def build(case) -> BatchCase:
     f0 = case.f0 if case.start is None else case.start
     with section("batch"):
         places(case.problem, f0, made)
-    return BatchCase(sweep=made, f0=f0, chunk=table.integer("chunk", None, low=1), keep=table.choice("keep", KEEP, "all"))
+    f_unit = case.f_attrs.get("units", case.problem.quantity[1])
+    return BatchCase(sweep=made, f0=f0, chunk=table.integer("chunk", None, low=1), keep=table.choice("keep", KEEP, "all"),
+                     units={name: unit_of(name, case.problem, f_unit) for name in made.values},
+                     notes=tuple(unvaried(case.problem, f0, made)))
 
 
 def describe(batch: BatchCase) -> list[str]:
@@ -152,6 +161,7 @@ def describe(batch: BatchCase) -> list[str]:
     lines.append(f"batch     {len(batch.sweep)} runs" + (f" ({' x '.join(map(str, shape))})" if len(shape) > 1 else "")
                  + f", keep = {batch.keep}")
     for name, values in batch.sweep.values.items():
-        lines.append(f"varied    {name}, {values.min():.5g} to {values.max():.5g}"
+        unit = batch.units.get(name, "")
+        lines.append(f"varied    {name}, {values.min():.5g} to {values.max():.5g}" + ("" if unit in ("", "1") else f" {unit}")
                      + (f", {int(np.prod(values.shape[1:]))} values a run" if values.ndim > 1 else ""))
-    return lines
+    return [*lines, *(f"note      {n}" for n in batch.notes)]

@@ -28,7 +28,7 @@ from jaxbelt.flows import LineDiffusion, Reaction, Rotation, Transport
 from jaxbelt.flows.tensor import TensorDiffusion
 from jaxbelt.flows.weights import line_conductances
 from jaxbelt.grid import Axis, Grid
-from jaxbelt.nodes import join, mapped
+from jaxbelt.nodes import at_node, join, mapped
 from jaxbelt.physics.drift import TurnedWall, Wave, edge_rate, perturbation, rotation_rate, streams, transport_mesh
 from jaxbelt.physics.losses import rate as loss_rate
 from jaxbelt.solve import make_problem
@@ -160,6 +160,16 @@ def problem(grid: Grid, parameters: Parameters, *, inner="no flux", outer="no fl
     if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((made.parameters, made.boundary))):
         return made
     return checked(made)
+
+
+def recheck(problem):
+    """What `problem` checks of coefficients and walls, for one whose values were replaced; raises ValueError as it does."""
+    if problem.grid.axes[0].is_nodes:
+        for k in range(problem.grid.axes[0].n):
+            recheck(at_node(problem, k))
+        return
+    check_shapes(problem.grid, problem.parameters)
+    checked(problem)
 
 
 def _many(grid, parameters, inner, outer, epoch, planet):

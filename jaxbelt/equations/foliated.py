@@ -48,7 +48,7 @@ from jaxbelt.equations._foliated_grid import (
 from jaxbelt.flows import LineDiffusion, Reaction, Rotation, Sheared, Transport
 from jaxbelt.flows.transport import rate as transport_rate
 from jaxbelt.grid import Grid
-from jaxbelt.nodes import Common, join, mapped
+from jaxbelt.nodes import Common, at_node, join, mapped
 from jaxbelt.physics.foliated_maps import add_coordinates, at, chord, chords, meridian
 from jaxbelt.physics.foliated_moments import averages, equatorial, leaf_entropy, local, number, volumes
 from jaxbelt.physics.foliated_units import UNITS, Units, units
@@ -176,6 +176,16 @@ def problem(grid, parameters, *, inner="absorbing", outer="absorbing", planet="a
     if not _traced(made.boundary):
         check_walls(grid, made.boundary)
     return made
+
+
+def recheck(problem):
+    """What `problem` checks of coefficients and walls, for one whose values were replaced; raises ValueError as it does."""
+    if problem.grid.axes[0].name != "mu":
+        for k in range(problem.grid.axes[0].n):
+            recheck(at_node(problem, k))
+        return
+    check(problem.grid, problem.parameters)
+    check_walls(problem.grid, problem.boundary)
 
 
 def _traced(tree):

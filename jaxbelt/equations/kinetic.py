@@ -73,6 +73,11 @@ def problem(grid, parameters, *, split=None, epoch=None):
                         quantity=("f", "1", "electron distribution"), plan=plan)
 
 
+def recheck(made):
+    """What `problem` checks, for one whose values were replaced; raises ValueError as it does."""
+    problem(made.grid, made.parameters, split=made.plan[2])
+
+
 def flows(problem, t, dt):
     """The flows of one step (see the module's docstring)."""
     p, grid = problem.parameters, problem.grid

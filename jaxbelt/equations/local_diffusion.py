@@ -180,6 +180,11 @@ def problem(grid: LabelGrid, parameters: Parameters, *, inner="no flux", outer="
     return checked(made, tensor_in_labels)
 
 
+def recheck(problem):
+    """What `problem` checks of coefficients and walls, for one whose values were replaced; raises ValueError as it does."""
+    checked(problem, tensor_in_labels)
+
+
 def tensor_in_labels(grid: LabelGrid, waves, t):
     """(D_aa, D_ap, D_pp) [1/day] of all waves in (alpha, ln p) of the labels, broadcastable to an array on the grid."""
     local = grid.local()

@@ -87,6 +87,11 @@ def problem(grid, parameters, *, epoch=None):
                         plan=rate_bound(parameters.nu_par, parameters.nu_xi))
 
 
+def recheck(made):
+    """What `problem` checks, for one whose values were replaced; raises ValueError as it does."""
+    problem(made.grid, made.parameters)
+
+
 def reduced(kinetic_problem):
     """The two-field problem that a kinetic problem (Krook) reduces to on its own cells, to round-off."""
     cells, p = kinetic_problem.grid, kinetic_problem.parameters

@@ -165,6 +165,11 @@ def problem(grid, parameters, *, inner="no flux", outer="no flux", epoch=None):
     return made
 
 
+def recheck(problem):
+    """What `problem` checks of rates and walls, for one whose values were replaced; raises ValueError as it does."""
+    _check(problem)
+
+
 def _check(made):
     """Concrete coefficients at the moments where they can change."""
     moments = np.asarray(jumps(made.parameters, made.boundary) or (0.0,))

@@ -16,6 +16,7 @@ import time
 import jax
 import numpy as np
 import pytest
+import xarray
 from compiling import FLAGS
 
 import jaxbelt as jb
@@ -107,7 +108,9 @@ def arguments(case):
 def test_file_log_and_what_is_printed(finished):
     status, out, err, folder = finished
     assert status == 0 and sorted(p.name for p in folder.iterdir()) == ["small-batch.log", "small-batch.nc"]
-    assert "10 runs (2 x 5)" in out and "of 10 runs" in err and "s left" in err
+    assert "10 runs (2 x 5)" in out and "of 10 runs" in err
+    assert "chunk     8 runs, about" in out and "kB of memory, on 1 device" in out and "kB for all 10 runs" in out
+    assert "varied    lifetime, 2 to 10 day\n" in out
     made = jb.load_batch(folder / "small-batch.nc")
     assert made["f"].dims == ("run", "time", "L") and made["f"].shape == (10, 3, 12) and not made["result"].any()
     assert made["dll.power"].values.tolist() == [7.0] * 5 + [9.0] * 5 and "lifetime" in made.coords
@@ -142,12 +145,14 @@ def test_stopped_and_resumed_ends_with_the_same_bits(finished, tmp_path, capsys,
                      report=lambda done, total: signal.raise_signal(signal.SIGTERM))
     part = jb.load_batch(tmp_path / "small-batch.nc")
     whole = jb.load_batch(finished[3] / "small-batch.nc")
+    assert part.attrs["status"] == "8 of 10 runs" and whole.attrs["status"] == "complete"
     assert part["f"].values.tobytes() == whole["f"][:8].values.tobytes() and part.sizes["run"] == 8
     status, _, err = call(capsys, file, tmp_path)
     assert status == 2 and "unfinished batch: go on with --resume" in err and err.count("\n") == 1
     status, _, err = call(capsys, file, tmp_path, "--resume", "--set", "numerics.dt=3 h", "--set", "boundary.outer=2.0",
                           "--set", "batch.list.lifetime=[1.0,2.0,3.0,4.0,5.0]")
     assert status == 2 and "dt was 21600, now 10800; outer was 1, now 2; batch lifetime has other values" in err
+    assert "discard it with --overwrite" in err and "=True" not in err
     status, _, err = call(capsys, file, tmp_path, "--resume", "--set", "batch.chunk=4")
     assert status == 2 and "chunk was 8, now 4" in err
     with only_writer(tmp_path / "small-batch.nc"):
@@ -160,6 +165,10 @@ def test_stopped_and_resumed_ends_with_the_same_bits(finished, tmp_path, capsys,
     assert not io.parts_of(tmp_path / "small-batch.nc").exists()
     assert cli.main(["batch", str(file), "--out", str(tmp_path), "--resume"]) == 0
     assert "nothing to resume" in capsys.readouterr().out
+    status, _, err = call(capsys, file, tmp_path)
+    assert status == 2 and "small-batch.nc is complete; give --overwrite to compute it again" in err
+    with pytest.raises(InputError, match="is complete; give overwrite=True"):
+        jb.run_batch(*given, **options, out=tmp_path / "small-batch.nc")
     status, _, err = call(capsys, file, tmp_path, "--set", "numerics.dt=3 h")
     assert status == 2 and "another finished batch (dt was 21600, now 10800)" in err
 
@@ -193,7 +202,8 @@ def test_a_lost_process_leaves_what_is_done(finished, tmp_path, monkeypatch):
     other = threading.Thread(target=vanish)
     other.start()
     with pytest.raises(KeyboardInterrupt, match=r"process 1 of 2 was lost \(no sign of life for 1 s\): 8 of 10 runs are done"):
-        jb.run_batch(*given, **options, out=out, process=(0, 2), patience=1.0, log=lambda line: there.set())
+        jb.run_batch(*given, **options, out=out, process=(0, 2), patience=1.0,
+                     log=lambda line: there.set() if line.startswith("first chunk") else None)
     other.join()
     computed = []
     jb.run_batch(*given, **options, out=out, resume=True, report=lambda done, total: computed.append(done))
@@ -202,8 +212,10 @@ def test_a_lost_process_leaves_what_is_done(finished, tmp_path, monkeypatch):
 
 def test_a_process_that_never_comes(tmp_path):
     given, options = arguments(case_of())
+    said = []
     with pytest.raises(InputError, match="process 1 of 2 has not come within 0.3 s"):
-        jb.run_batch(*given, **options, out=tmp_path / "b.nc", process=(0, 2), patience=0.3)
+        jb.run_batch(*given, **options, out=tmp_path / "b.nc", process=(0, 2), patience=0.3, log=said.append)
+    assert said == [f"process 0 of 2 waits for 1 to come, 0.3 s at most; they meet in {tmp_path / 'b.nc.parts'}"]
 
 
 def test_runs_that_fail_are_marked_and_the_others_go_on(tmp_path, capsys):
@@ -239,7 +251,8 @@ def test_what_is_kept():
     (["batch.grid.dll.powr=[1.0]"], "'dll.powr' is no parameter of this problem (did you mean \"dll.power\"?)"),
     (["batch.grid.dll.power=[]"], "batch.grid.dll.power = []: has no entry: a batch needs at least one run"),
     (["batch.grid.dll.power=3.0"], "must be a list with one entry a run"),
-    (["batch.list.outer=[1.0,2.0]"], "lifetime has 5, outer has 2"),
+    (["batch.list.outer=[1.0,2.0]"], "lifetime has 5, outer has 2; for every combination use [batch.grid]"),
+    (["batch.grid.initial=[1.0,2.0]"], "initial: an entry must have the shape of f, (12,), got one number"),
     (["batch.runs=4"], "batch.runs = 4: must be as many as the lists have entries, 5"),
     ("draw.dll.power = { uniform = [1.0, 2.0] }", '[batch] needs the key "runs"'),
     ("grid.outer = [1.0]\nseed = 3", "batch.seed = 3: belongs to [batch.draw]"),
@@ -260,14 +273,53 @@ def test_tables_that_cannot_be(words, message):
 def test_cases_without_the_table_and_chunks_too_large(capsys, file, tmp_path, monkeypatch):
     status = cli.main(["batch", "radial-1d", "--out", str(tmp_path)])
     assert status == 2 and 'has no table [batch]' in capsys.readouterr().err
-    status, _, err = call(capsys, file, tmp_path, "--resume")
-    assert status == 2 and "there is nothing to resume" in err
+    status, _, err = call(capsys, file, tmp_path / "new", "--resume")
+    assert status == 2 and "there is nothing to resume; leave --resume out" in err and not (tmp_path / "new").exists()
+    status, _, err = call(capsys, file, tmp_path, "--resume", "--overwrite")
+    assert status == 2 and "--resume, --overwrite: go on, or begin anew" in err
     monkeypatch.setattr(batch_module, "free_memory", lambda device: 20_000)
     status, _, err = call(capsys, file, tmp_path)
     assert status == 2 and "chunk: 8 runs need about 2.15e-05 GiB, but 1.86e-05 GiB are free; give a smaller chunk" in err
     assert not list(tmp_path.glob("*.log"))
     assert cli.main(["check", str(file), "--set", "batch.chunk=1"]) == 0
     assert "10 runs (2 x 5), keep = all" in capsys.readouterr().out
+
+
+def test_values_that_no_run_can_have(capsys, file, tmp_path):
+    """`check` and `batch` name the run and the value, and leave nothing behind."""
+    for word, *more in (("check",), ("batch", "--out", str(tmp_path / "none"))):
+        status = cli.main([word, str(file), *more, "--set", "batch.list.lifetime=[2.0,4.0,-4.48,8.0,10.0]"])
+        err = capsys.readouterr().err
+        assert status == 2 and err.count("\n") == 1
+        assert re.search(r"run 2 \(dll.power = 7, lifetime = -4.48 day, .*\): lifetime: must be positive everywhere", err)
+    assert not (tmp_path / "none").exists()
+
+
+def test_check_says_what_the_batch_takes(capsys, file, monkeypatch):
+    """Two devices: a chunk of 5 becomes 6; sizes are those of the batch."""
+    monkeypatch.setattr(jax, "local_devices", lambda *a, **k: jax.devices()[:2])
+    assert cli.main(["check", str(file), "--set", "batch.chunk=5"]) == 0
+    out = capsys.readouterr().out
+    assert "chunk     6 runs (5 asked for: rounded up to a multiple of the devices)" in out
+    assert "kB of memory, on 2 devices" in out
+    assert "kB for one run" in out and "kB for all 10 runs" in out
+
+
+def test_any_reader_finds_the_values_beside_the_results(finished):
+    with xarray.open_dataset(finished[3] / "small-batch.nc", engine="h5netcdf") as plain:
+        assert {"dll.power", "lifetime", "dll.log_amplitude", "result"} <= set(plain["f"].coords)
+        assert {"dll.power", "result"} <= set(plain["budget_loss"].coords)
+
+
+def test_a_second_signal_says_what_is_done(tmp_path):
+    given, options = arguments(case_of())
+
+    def twice(done, total):
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(KeyboardInterrupt, match="stopped at once: 8 of 10 runs are done and kept; .* resume=True"):
+        jb.run_batch(*given, **options, out=tmp_path / "b.nc", report=twice)
 
 
 def test_files_of_a_batch_that_do_not_belong_together(finished, tmp_path):
@@ -310,7 +362,7 @@ def test_lines_of_progress_say_what_is_left():
         for at, done in ((40.0, 10), (41.0, 20), (50.0, 110), (59.0, 200)):
             now[0] = at
             report(done, 200)
-    assert said.getvalue().splitlines() == ["b: 10 of 200 runs, 40 s, about 760 s left",
+    assert said.getvalue().splitlines() == ["b: 10 of 200 runs, 40 s",
                                             "b: 110 of 200 runs, 50 s, about 9 s left", "b: 200 of 200 runs, 59 s"]
 
 
