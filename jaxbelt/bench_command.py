@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from pathlib import Path
 
 from jaxbelt.benchmarks import PARTS
@@ -33,13 +34,13 @@ def bench(args) -> int:
         raise InputError(f"--json {target}: " + ("is a folder; name a file" if target.is_dir() else "its folder does not exist"))
     prepare(args.device)
     about = benchmarks.machine()
-    print(report.heading(about), flush=True)
-
-    results = {}
-    for name in dict.fromkeys(args.parts or PARTS):
-        if sys.stderr.isatty():
-            print(f"measuring {name} ...", end="\r", file=sys.stderr, flush=True)
+    print(report.heading(about, args.quick), flush=True)
+    results, names = {}, list(dict.fromkeys(args.parts or PARTS))
+    for k, name in enumerate(names):
+        print(f"measuring {name} ({k + 1} of {len(names)}): {PARTS[name][1]}", file=sys.stderr, flush=True)
+        start = time.perf_counter()
         results |= benchmarks.run([name], args.quick)
+        print(f"{name} took {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True)
         print("\n" + "\n\n".join(report.text(t) for t in results[name]), flush=True)
     if target is not None:
         made = {"machine": about, "quick": args.quick, "parts": report.plain(results)}

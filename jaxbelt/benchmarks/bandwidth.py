@@ -12,6 +12,7 @@ from jaxbelt.benchmarks.timing import FULL, QUICK, Effort, Loop, Table, timed
 __all__ = ["part", "rates", "Limits"]
 
 SIZES = (("within L2", 2**19), ("within L3", 2**23), ("beyond the caches", 3 * 2**27))
+_PRODUCT, _QUICK_PRODUCT = 512, 32                                  # rows of the matrices that are multiplied
 _KINDS = {"copy": 2, "triad": 3, "in place": 1}                       # arrays in use
 
 
@@ -66,9 +67,9 @@ class Limits:
     def products(self, dtype) -> float:
         """Multiplications and additions a second of large matrix products."""
         if str(dtype) not in self._products:
-            self._products[str(dtype)] = products(64 if self.effort.rounds == QUICK.rounds else 512, dtype, self.effort)
+            self._products[str(dtype)] = products(_QUICK_PRODUCT if self.effort.rounds == QUICK.rounds else _PRODUCT, dtype,
+                                                  self.effort)
         return self._products[str(dtype)]
-
 
     def seconds(self, counted: dict, n: int, dtype) -> float:
         """Time of the `operations` counted, one kind after the other, on arrays of n entries (to a factor of 2)."""
@@ -92,14 +93,15 @@ def part(quick: bool = False) -> list[Table]:
     columns = (("arrays", "arrays", "{:18s}"), ("MB", "MB", "{:8.2f}"), ("kind", "kind", "{:10s}"),
                ("dtype", "precision", "{:9s}"), ("GB/s", "GB/s", "{:8.1f}"), ("least", "least", "{:8.1f}"),
                ("most", "most", "{:8.1f}"), ("cores", "cores", "{:6.2f}"))
-    multiply = [{"dtype": d, "GFlop/s": products(32 if quick else 512, d, effort) / 1e9} for d in ("float64", "float32")]
+    n, places = (_QUICK_PRODUCT, 2**10) if quick else (_PRODUCT, 2**15)
+    multiply = [{"dtype": d, "GFlop/s": products(n, d, effort) / 1e9} for d in ("float64", "float32")]
     arithmetic = []
     for d in ("float64", "float32"):
-        found = operations.rates(2**10 if quick else 2**15, d, effort)
+        found = operations.rates(places, d, effort)
         arithmetic += [{"kind": kind, "dtype": d, "G/s": rate / 1e9} for kind, rate in found.items()]
     note = "copy a <- s b, triad a <- b + s c, in place a <- s a; what is read only because it is written to is not counted"
     of_products = (("dtype", "precision", "{:9s}"), ("GFlop/s", "GFlop/s", "{:10.1f}"))
     return [Table("bandwidth: bytes read and written by a loop over arrays that take MB together", columns, rows, (note,)),
-            Table("matrix products of 512 x 512", of_products, multiply),
-            Table("operations on arrays in the first-level cache; gather: from random places of 32768 entries",
+            Table(f"matrix products of {n} x {n}", of_products, multiply),
+            Table(f"operations on arrays in the first-level cache; gather: from random places of {places} entries",
                   (("kind", "kind", "{:9s}"), ("dtype", "precision", "{:9s}"), ("G/s", "G/s", "{:8.2f}")), arithmetic)]

@@ -8,10 +8,12 @@ import math
 __all__ = ["text", "plain", "heading"]
 
 
-def heading(about: dict) -> str:
-    """The machine in two lines."""
-    return (f"{about['processor']}, {about['cores']} cores, load {about['load']:.1f}; {about['devices']} ({about['platform']})\n"
-            f"jax {about['jax']}, numpy {about['numpy']}, Python {about['python']}; medians of rounds with their range")
+def heading(about: dict, quick: bool = False) -> str:
+    """The machine in two lines; above them that the figures of a quick look mean nothing."""
+    warning = "--quick: tiny sizes and two rounds, to see that it works: THESE FIGURES MEAN NOTHING\n" if quick else ""
+    return warning + (
+        f"{about['processor']}, {about['cores']} cores, load {about['load']:.1f}; {about['devices']} ({about['platform']})\n"
+        f"jax {about['jax']}, numpy {about['numpy']}, Python {about['python']}; medians of rounds with their range")
 
 
 def _cell(value, form: str, width: int) -> str:
