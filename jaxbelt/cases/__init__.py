@@ -179,10 +179,10 @@ def build(text: str, overrides=(), folder=Path("."), name: str = "case", dry: bo
 
         with section("numerics / output"):
             plan(built.problem, t, dt)
-    notes = [*notes, *_late(output, style, duration, case.text("duration"))]
+    late = _late(output, style, duration, case.text("duration"))
     _check_style(output, style, built)
     notes = (*notes, *_undrawable(pictures if "pictures" in output else (), built.problem.grid))
-    notes = (*notes, *built.notes, *warned)
+    notes = (*notes, *built.notes, *late, *warned)
     attrs = {"title": name, "long_title": case.text("title", name), "notes": "; ".join(notes), "toml": text,
              "overrides": json.dumps(list(overrides)), "toml_folder": str(folder), "pictures": json.dumps(list(pictures)),
              "style": style}
