@@ -20,7 +20,7 @@ __all__ = ["lanes"]
 _ENTRIES = frozenset(
     "abs add add_any and atan2 cbrt ceil clamp convert_element_type copy cos cosh div eq erf erfc exp exp2 expm1 floor ge gt "
     "integer_pow is_finite le log log1p logistic lt max min mul ne neg nextafter not or pow rem round rsqrt select_n sign sin "
-    "sinh sqrt square stop_gradient sub tan tanh xor optimization_barrier name".split())
+    "sinh sqrt square stop_gradient sub tan tanh xor name".split())
 
 
 def lanes(fun: Callable) -> Callable:
