@@ -35,6 +35,7 @@ from jaxbelt.run import Interrupted, _Stop, _write_errors, provenance
 __all__ = ["begun_chunk", "check_output", "done_chunks", "load_batch", "run_batch"]
 
 _BEGUN = "plan.json"
+_FIXED = 65_000        # bytes of a file without runs: coordinates, volumes, the case
 
 
 def run_batch(problem, f0, sweep: Sweep, *, t, dt, out="batch.nc", chunk: int | None = None, devices=None, keep="all",
@@ -189,7 +190,7 @@ def begun_chunk(out) -> int | None:
 def bytes_of_file(problem, runs: int, outputs: int, keep: str, precision: str) -> int:
     """About how large the file of a batch becomes."""
     f = {"all": outputs, "content": 0}.get(keep, 1) * int(np.prod(problem.grid.shape)) * (4 if precision == "single" else 8)
-    return runs * (f + 8 * 6 * outputs)
+    return _FIXED + runs * (f + 8 * 6 * outputs)
 
 
 def done_chunks(out) -> set[int]:

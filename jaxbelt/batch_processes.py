@@ -191,7 +191,7 @@ class Crew:
                 return
             if not told:
                 more = ", ..." if late[5:] else ""
-                self.tell(f"process {self.k} of {self.n} waits for {', '.join(map(str, late[:5]))}{more} to come, "
+                self.tell(f"process {self.k} of {self.n} waits for process {', '.join(map(str, late[:5]))}{more} to come, "
                           f"{self.patience:g} s at most; they meet in {self.folder}")
                 told = True
             if time.monotonic() - start > self.patience:

@@ -215,7 +215,7 @@ def test_a_process_that_never_comes(tmp_path):
     said = []
     with pytest.raises(InputError, match="process 1 of 2 has not come within 0.3 s"):
         jb.run_batch(*given, **options, out=tmp_path / "b.nc", process=(0, 2), patience=0.3, log=said.append)
-    assert said == [f"process 0 of 2 waits for 1 to come, 0.3 s at most; they meet in {tmp_path / 'b.nc.parts'}"]
+    assert said == [f"process 0 of 2 waits for process 1 to come, 0.3 s at most; they meet in {tmp_path / 'b.nc.parts'}"]
 
 
 def test_runs_that_fail_are_marked_and_the_others_go_on(tmp_path, capsys):
