@@ -227,8 +227,8 @@ def progress(show: bool, title: str, stream=None, clock=time.perf_counter):
                     bar.initial = bar.n = bar.last_print_n = done
                     bar.start_t = bar.last_print_t = time.time()
                 bar.total = total
-                bar.update(done - bar.n)
-                bar.refresh()
+                if not bar.update(done - bar.n):
+                    bar.refresh()
             yield report
         return
     start, first, last = clock(), None, None
