@@ -67,6 +67,7 @@ def small(name, cells):
                             'numerics.dt="1 h"'])
 
 
+@pytest.mark.slow
 def test_the_belt_in_four_coordinates_is_built():
     """The outer wall is the initial f at first; later on fed at midnight, three times as much in the mean."""
     problem = small("belt-4d", "[4, 8, 5, 5]").problem

@@ -124,7 +124,11 @@ def programs(tmp_path_factory):
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+LONG = ("foliated.md", "local-diffusion.md")             # half a minute of compiling each
+
+
+@pytest.mark.parametrize("page", [pytest.param(p, marks=[pytest.mark.slow] if p.name in LONG else []) for p in PAGES],
+                         ids=lambda p: str(p.relative_to(ROOT)))
 def test_snippets_of(page, tmp_path, programs):
     """The fenced Python blocks of a page run in order, in one namespace, an empty folder and a process of its own."""
     environment = os.environ | programs | {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {FLAGS}"}

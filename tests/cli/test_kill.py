@@ -1,4 +1,4 @@
-"""`kill -9` at five moments of the (reduced) storm case, and an interrupt: the resumed run ends with the same bits."""
+"""`kill -9` at three moments of the (reduced) storm case, and an interrupt: the resumed run ends with the same bits."""
 
 import os
 import shutil
@@ -51,7 +51,7 @@ def cache(tmp_path_factory):
     return tmp_path_factory.mktemp("cache")
 
 
-def test_kill_at_five_moments(tmp_path, cache):
+def test_kill_at_three_moments(tmp_path, cache):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     whole.mkdir()
     killed.mkdir()
@@ -60,9 +60,7 @@ def test_kill_at_five_moments(tmp_path, cache):
     writing = killed / "storm-2013-03.nc.parts"
     moments = [
         lambda n: len(parts(killed)) == 1,                                      # while compiling
-        lambda n: len(parts(killed)) >= n + 1,                                  # after its first chunk
         lambda n: len(parts(killed)) >= n + 3 and any(writing.glob("*.tmp")),   # while a part is being written
-        lambda n: len(parts(killed)) >= n + 9,                                  # well on its way
         lambda n: (killed / "storm-2013-03.nc.tmp").exists(),                   # while the parts are put together
     ]
     for k, moment in enumerate(moments):
@@ -75,7 +73,7 @@ def test_kill_at_five_moments(tmp_path, cache):
         reached.append(len(parts(killed)))
         assert not (killed / "storm-2013-03.nc").exists()
         assert io.load(killed / "storm-2013-03.nc").t.size == 1 + 10 * (reached[-1] - 1)      # what there is can be read
-    assert reached[0] == 1 and reached == sorted(reached) and reached[3] < total == reached[4]
+    assert reached[0] == 1 and reached == sorted(reached) and reached[1] < total == reached[2]
     # the last one compiles for itself
     assert finish(killed, "resume", "storm-2013-03.nc", "--quiet", "--no-pictures") == (0, "")
     a, b = (io.load(f / "storm-2013-03.nc") for f in (killed, whole))

@@ -312,6 +312,7 @@ def test_memory_of_the_gradient(closed):
     assert many.temp_size_in_bytes < 4 * few.temp_size_in_bytes              # 64 times as many steps
 
 
+@pytest.mark.slow
 def test_gradient_of_the_temperature(closed):
     """d<T_perp>/dD_perp in reverse and forward mode and by differences."""
     problem, D = closed[1], 5e-3

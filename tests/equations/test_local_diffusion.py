@@ -205,6 +205,7 @@ def everything(grid, power=1.0, log_dll=0.0):
                          dll=jb.radial_diffusion.BrautigamAlbert(kp=4.0, log_amplitude=log_dll), dphiphi=0.05, lifetime=5.0)
 
 
+@pytest.mark.slow
 def test_gradient_of_the_whole_step():
     """Reverse, forward and central differences agree for the wave power and D_LL through all four dimensions."""
     grid = ld.grid(L=(4.0, 6.0), alpha=(np.radians(4), HIGH), energy=(0.3, 1.5), cells=(5, 8, 5, 4))
