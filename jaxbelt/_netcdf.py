@@ -28,10 +28,12 @@ def seconds_units(epoch, unit="s") -> str:
 
 
 def budget_name(name: str) -> str:
+    """Name of a budget entry's variable in the file."""
     return "budget_" + re.sub(r"\W", "_", name)
 
 
 def budget_label(name: str) -> str:
+    """Long name of a budget entry."""
     axis, _, side = name.partition(".")
     return f"content gained through the {side} wall of {axis} since the start" if side else \
         f"content gained by {name} since the start"
@@ -170,6 +172,7 @@ def write_static(file, header, nt: int):
 
 
 def time_attrs(header) -> dict:
+    """CF attributes of the time axis: seconds after the epoch, or the unit of a problem without dates."""
     epoch = header.epoch
     units = seconds_units(epoch, header.attrs.get("time_unit", "s"))
     return {"units": units} | ({"calendar": "proleptic_gregorian"} if epoch else {})
@@ -191,6 +194,7 @@ def variable(file, name, dims, data, attrs=None, *, dtype=None, whole=None, chun
 
 
 def text_of(value) -> str:
+    """An attribute as text, whichever way it was stored."""
     return value if isinstance(value, str) else str(np.asarray(value).item())
 
 

@@ -32,6 +32,7 @@ def _plain(name: str) -> str:
 
 
 def described(case) -> list[str]:
+    """What a case is, line by line: equation, grid, times and steps, size of its output, notes."""
     from jaxbelt.run import chunk_size, when
 
     problem, t = case.problem, case.t

@@ -59,6 +59,7 @@ def values(run, over=("L",)):
 
 
 def label(run, mean=False) -> str:
+    """What f is, with its unit, for an axis or a colour bar."""
     unit = run.f_attrs.get("units", "1")
     pretty = {"(c/(MeV cm))^3": r"(c/(MeV cm))$^3$"}.get(unit, unit)
     name = run.f_attrs.get("long_name", "f").replace("phase space density", "PSD").replace(" mu", " $\\mu$")
@@ -83,10 +84,12 @@ def norm(values, limits=None, decades=5.0):
 
 
 def limits(run):
+    """The range of f that the case asks for, or None."""
     return style(run).get("range")
 
 
 def style(run) -> dict:
+    """The case's table of picture settings; empty where it has none."""
     style = run.attrs.get("style", {})
     return style if isinstance(style, dict) else {}
 
@@ -114,6 +117,7 @@ def _span(run) -> float:
 
 
 def moment(run, seconds, short=False) -> str:
+    """A moment as text: its date, or its time since the start in a unit that fits the run."""
     if run.epoch is None:
         span, minutes = _span(run), seconds / 60
         if span > _DAYS:
@@ -156,6 +160,7 @@ def time_axis(run, ax):
 
 
 def abscissa(run, seconds):
+    """Times for a time axis: dates, or numbers in the unit that fits the run."""
     return run.dates(seconds) if run.epoch is not None else np.asarray(seconds) / _time_unit(run)[1]
 
 
@@ -175,12 +180,14 @@ def edges(t):
 
 
 def colors(n):
+    """n colours of lines, from dark to light."""
     import matplotlib
 
     return matplotlib.colormaps["viridis"](np.linspace(0.0, 0.9, max(n, 1)))
 
 
 def bar_of(fig, mesh, axes, label, **kw):
+    """A colour bar with its label; open below where the scale is logarithmic."""
     if type(mesh.norm).__name__ == "LogNorm":
         kw = {"extend": "min"} | kw
     bar = fig.colorbar(mesh, ax=axes, pad=0.015, **kw)
@@ -189,6 +196,7 @@ def bar_of(fig, mesh, axes, label, **kw):
 
 
 def under(cmap):
+    """A colour map in which what is not drawn has the lowest colour."""
     import matplotlib
 
     cmap = matplotlib.colormaps[cmap]

@@ -52,6 +52,7 @@ def belt(cells, **more) -> Run:
 
 
 def drift(quick: bool) -> Run:
+    """Drift around the Earth and radial diffusion in (L, phi)."""
     return belt((8, 8) if quick else (200, 128))
 
 
@@ -81,6 +82,7 @@ def leaves(quick: bool) -> Run:
 
 
 def leaves_in_theta(quick: bool) -> Run:
+    """The foliated equation with theta resolved."""
     return _leaves((1, (6, 16, 4), 6) if quick else (2, (24, 48, 16), 16))
 
 

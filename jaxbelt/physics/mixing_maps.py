@@ -30,10 +30,12 @@ def check(name, value, fine, must):
 
 
 def check_d(d):
+    """ValueError unless 0 < d < 1 (traced values pass)."""
     check("d", d, lambda x: (x > 0.0) & (x < 1.0), "between 0 and 1, both excluded (x = d divides the well)")
 
 
 def check_scenario(scenario, cycles=0):
+    """ValueError for an unknown scenario, or cycles that are no count."""
     if scenario not in _SCENARIOS:
         raise ValueError(f"mixing scenario: {scenario!r} is unknown; use 'floor' (Sec. 2) or 'barrier' (Appendix A)")
     if isinstance(cycles, bool) or not isinstance(cycles, (int, np.integer)) or cycles < 0:
@@ -41,6 +43,7 @@ def check_scenario(scenario, cycles=0):
 
 
 def in_region_a(region):
+    """True where the region is A: from its letter, or an array that is handed on."""
     if isinstance(region, str):
         if region not in ("A", "B"):
             raise ValueError(f"mixing region: {region!r} is unknown; use 'A', 'B', or an array that is True where it is A")
